@@ -1,0 +1,45 @@
+# `make demo` and `make test` work from a bare clone; they need Python 3.11 or 3.12 and nothing else.
+
+# The first Python of the right version that really starts (a version manager's shim may not).
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test check format venv lock clean
+
+demo: $(STAMP)
+	$(BIN)/python launch/local.py experiment=digits
+
+test: $(STAMP)
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 -q
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+venv: $(STAMP)
+
+$(STAMP): requirements/train.txt requirements/dev.txt requirements/constraints.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or type make PYTHON=PATH." >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt -c requirements/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# After a change of requirements/*.txt: resolve anew in a fresh environment, and pin what came out.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet -r requirements/dev.txt
+	{ sed -n '/^#/p' requirements/constraints.txt; .venv-lock/bin/python -m pip freeze; } > .constraints.new
+	mv .constraints.new requirements/constraints.txt
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv runs data

@@ -1,0 +1,89 @@
+"""bundle.json: what a model is called to do, and where it came from. No torch here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sagelight.bundle.preprocessing import Preprocessing
+from sagelight.errors import BundleError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Splits:
+    """How photos became splits, so that `evaluate` can cut the same test set again.
+
+    Attributes:
+        validation_fraction, test_fraction: share of each class cut off where a split had no folder.
+        split_seed: which photos the cut took.
+        cut: the splits that were cut rather than found.
+    """
+
+    validation_fraction: float
+    test_fraction: float
+    split_seed: int
+    cut: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BundleSpec:
+    """The content of bundle.json.
+
+    Attributes:
+        labels: class names; output i of the model is the probability of `labels[i]`.
+        backbone: torchvision's name of the network.
+        fingerprint: of the data that it was trained on, as `check` prints it.
+        provenance: run, config digest, git commit, library versions, creation time.
+    """
+
+    labels: list[str]
+    preprocessing: Preprocessing
+    backbone: str
+    fingerprint: str
+    splits: Splits
+    provenance: dict[str, Any]
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "preprocessing": self.preprocessing.to_dict()}
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> BundleSpec:
+        return cls(
+            **{
+                **entries,
+                "preprocessing": Preprocessing.from_dict(entries["preprocessing"]),
+                "splits": Splits(**entries["splits"]),
+            }
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> BundleSpec:
+        """Read `folder/bundle.json`.
+
+        Raises:
+            BundleError: no bundle there, damaged, or of a format version that this code does not know.
+        """
+        path = folder / "bundle.json"
+        if not path.is_file():
+            raise BundleError(
+                f"{folder} is no bundle: it has no bundle.json. "
+                "A finished run leaves one: type bundle=runs/latest/bundle"
+            )
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            version = entries.get("format_version")
+            if version != FORMAT_VERSION:
+                raise BundleError(
+                    f"{path} has format version {version}; this sagelight reads {FORMAT_VERSION}. "
+                    "Use the sagelight that wrote it, or train again."
+                )
+            return cls.from_dict(entries)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(
+                f"{path} is damaged ({error}). Copy the bundle again, or train again."
+            ) from error

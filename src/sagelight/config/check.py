@@ -1,0 +1,122 @@
+"""What a configuration must satisfy beyond its types. Each refusal is one line that says what to type."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any
+
+from sagelight.config.schema import Config
+from sagelight.config.setting import AUTO, Limits, lookup, walk
+from sagelight.errors import ConfigError
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def check(config: Config) -> None:
+    """Refuse values out of range and settings that exclude each other.
+
+    Raises:
+        ConfigError: naming the first setting that is wrong.
+    """
+    check_limits(config)
+    for rule in (_splits, _sizes, _class_balance, _gradual, _objective):
+        rule(config)
+
+
+def check_limits(settings: Any) -> None:
+    """Hold every setting of a dataclass instance against its declared limits."""
+    for name, field in walk(settings):
+        value = lookup(settings, name)
+        limits: Limits = field.metadata["limits"]
+        complaint = limits.complaint(value)
+        if complaint is None and isinstance(value, str) and _number_or_auto(name, settings):
+            complaint = None if value == AUTO else "must be a whole number or auto"
+        if complaint:
+            raise ConfigError(f"{name}={value}: {complaint}.{_example(field.default, value)}")
+
+
+def type_complaint(typed: str, name: str) -> str | None:
+    """One line for a value of the wrong type, or None when the setting has no simple type."""
+    hints = _hint(Config, name)
+    kinds = [_KINDS[kind] for kind in hints if kind in _KINDS and kind is not str] or ["text"]
+    if type(None) in hints:
+        kinds.append("null")
+    if str in hints and len(hints) > 1 and kinds[0] != "text":
+        kinds.append(AUTO)
+    default = next(field.default for key, field in walk(Config) if key == name)
+    return f"{typed}: must be {' or '.join(kinds)}. The default is {name}={_written(default)}."
+
+
+def _hint(schema: type, dotted: str) -> tuple[Any, ...]:
+    hint: Any = schema
+    for part in dotted.split("."):
+        hint = typing.get_type_hints(hint)[part]
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _number_or_auto(name: str, settings: Any) -> bool:
+    return int in _hint(type(settings), name)
+
+
+def _example(default: Any, value: Any) -> str:
+    if default == value or default is None:
+        return ""
+    return f" The default is {_written(default)}."
+
+
+def _written(value: Any) -> str:
+    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if (
+        value is None or isinstance(value, bool)
+    ) else str(value)
+
+
+def _splits(config: Config) -> None:
+    data = config.data
+    if data.validation_fraction + data.test_fraction > 0.8:
+        raise ConfigError(
+            f"data.validation_fraction={data.validation_fraction} and data.test_fraction="
+            f"{data.test_fraction} leave too little to train on. Keep their sum at 0.8 or below."
+        )
+
+
+def _sizes(config: Config) -> None:
+    resize, image = config.data.resize_size, config.data.image_size
+    if isinstance(resize, int) and resize < image:
+        raise ConfigError(
+            f"data.resize_size={resize} is below data.image_size={image}: the crop would reach outside "
+            f"the photo. Type data.resize_size={image} or data.resize_size=auto."
+        )
+
+
+def _class_balance(config: Config) -> None:
+    if config.data.sampler == "balanced" and config.loss.class_weights == "balanced":
+        raise ConfigError(
+            "data.sampler=balanced and loss.class_weights=balanced correct the same imbalance twice. "
+            "Type data.sampler=shuffle or loss.class_weights=none."
+        )
+
+
+def _gradual(config: Config) -> None:
+    tune, epochs = config.finetune, config.trainer.max_epochs
+    if tune.name == "gradual" and epochs <= tune.epochs_per_stage:
+        raise ConfigError(
+            f"finetune=gradual with finetune.epochs_per_stage={tune.epochs_per_stage} and "
+            f"trainer.max_epochs={epochs} never unfreezes anything. "
+            f"Type trainer.max_epochs={tune.epochs_per_stage + 1} or more, or finetune=head."
+        )
+
+
+def _objective(config: Config) -> None:
+    metric, direction = config.hpo.metric, config.hpo.direction
+    right = natural_direction(metric)
+    if direction not in (AUTO, right):
+        raise ConfigError(
+            f"hpo.direction={direction} would keep the worst epoch by hpo.metric={metric}. "
+            f"Type hpo.direction={right}."
+        )
+
+
+def natural_direction(metric: str) -> str:
+    """Which way a metric is better."""
+    return "minimize" if metric.endswith("loss") else "maximize"

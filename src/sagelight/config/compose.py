@@ -1,0 +1,210 @@
+"""From what a person typed to a complete, typed, checked configuration, by Hydra's own grammar."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sagelight.config.check import check, type_complaint
+from sagelight.config.groups import GROUPS, conf_dir, group_choices
+from sagelight.config.schema import Config
+from sagelight.config.setting import AUTO, walk
+from sagelight.errors import ConfigError, suggestion
+
+HELP = "`python launch/local.py train --help` lists every setting."
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """Compose conf/train.yaml with overrides in Hydra's grammar.
+
+    `experiment=` takes a name in conf/experiment or the path of such a file.
+
+    Raises:
+        ConfigError: one line: an unknown key or choice, a wrong type, a value out of range, or
+            settings that exclude each other.
+    """
+    known = {name for name, _ in walk(Config)}
+    parsed = [_parse(text, known) for text in overrides]
+    ConfigStore.instance().store(name="schema", node=Config)
+    with _experiment_files(parsed) as (texts, search_path):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            try:
+                composed = hydra_compose("train", [*texts, *search_path], return_hydra_config=True)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise ConfigError(_one_line(error, overrides)) from error
+    choices = composed.hydra.runtime.choices
+    OmegaConf.set_struct(composed, False)
+    del composed["hydra"]
+    config = to_config(composed)
+    if config.name == AUTO:
+        config.name = str(choices["experiment"])
+    check(config)
+    return config
+
+
+def load(path: Path, overrides: Sequence[str]) -> Config:
+    """Read the config.yaml that a run left, and change single settings of it.
+
+    The run directory is chosen anew, so that repeating a run does not write into it.
+    """
+    if not path.is_file():
+        raise ConfigError(f"--config-from {path}: no such file. A run leaves config.yaml in its directory.")
+    known = {name for name, _ in walk(Config)}
+    try:
+        loaded = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"--config-from {path} is no configuration: {_first_line(error)}") from error
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"--config-from {path} is no configuration: it holds no settings.")
+    for text in overrides:
+        override = _parse(text, known)
+        if override.key_or_group in GROUPS:
+            raise ConfigError(
+                f"{text}: with --config-from only single settings can be changed, "
+                f"such as {override.key_or_group}.KEY=VALUE."
+            )
+        OmegaConf.update(loaded, override.key_or_group, override.value())
+    config = to_config(loaded)
+    config.run_dir = config.resume = AUTO
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key in ("run_dir", "resume"):
+            setattr(config, key, value)
+    check(config)
+    return config
+
+
+def to_config(values: DictConfig) -> Config:
+    """Merge plain values over the schema: unknown keys and wrong types are refused."""
+    known = {name for name, _ in walk(Config)}
+    for name in _leaves(OmegaConf.to_container(values, resolve=True)):
+        if name not in known:
+            raise ConfigError(_unknown(name, known))
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_one_line(error, [])) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def parse_value(text: str) -> tuple[str, Any]:
+    """The key and the value of one `key=value`, by Hydra's grammar.
+
+    Raises:
+        ConfigError: not an override, a sweep, or a deletion.
+    """
+    override = _grammar(text)
+    return override.key_or_group, override.value()
+
+
+def _grammar(text: str) -> Override:
+    try:
+        override: Override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        hint = (
+            " Quote values with special signs: \"key='a b'\"."
+            if "=" in text
+            else " Type settings as key=value."
+        )
+        raise ConfigError(f"{text}: not understood.{hint}") from error
+    if override.is_delete():
+        raise ConfigError(f"{text}: settings cannot be removed, only set. Type {text[1:]}=VALUE.")
+    if override.is_sweep_override():
+        raise ConfigError(
+            f"{text}: this is a list of values to try, and this version trains one. "
+            "Type one value, or quote a text that holds a comma."
+        )
+    return override
+
+
+def _parse(text: str, known: set[str]) -> Override:
+    override = _grammar(text)
+    key = override.key_or_group
+    if key in GROUPS:
+        _check_choice(text, key, override.value())
+    elif key not in known:
+        raise ConfigError(_unknown(key, known | set(GROUPS)))
+    return override
+
+
+def _check_choice(text: str, group: str, value: Any) -> None:
+    if group == "experiment" and str(value).endswith((".yaml", ".yml")):
+        return
+    choices = group_choices(group)
+    if value not in choices:
+        if isinstance(value, dict):
+            raise ConfigError(f"{text}: set the entries one by one: {group}.KEY=VALUE.")
+        raise ConfigError(
+            f"{text}: there is no such {group}.{suggestion(str(value), choices)} "
+            f"Choose one of {', '.join(choices)}."
+        )
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    last = name.rsplit(".", 1)[-1]
+    same = sorted(key for key in known if "." in key and key.rsplit(".", 1)[-1] == last)
+    hint = f" Did you mean {' or '.join(same)}?" if same else suggestion(name, known)
+    return f"unknown setting {name}.{hint} {HELP}"
+
+
+def _leaves(values: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix
+
+
+@contextmanager
+def _experiment_files(overrides: list[Override]) -> Iterator[tuple[list[str], list[str]]]:
+    """Hydra finds a group's file by name only, so a path is offered to it in a search path of its own."""
+    texts = [str(override.input_line) for override in overrides]
+    chosen = [
+        (position, Path(str(override.value())))
+        for position, override in enumerate(overrides)
+        if override.key_or_group == "experiment" and "." in str(override.value())
+    ]
+    if not chosen:
+        yield texts, []
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "experiment").mkdir()
+        for position, path in chosen:
+            if not path.is_file():
+                raise ConfigError(f"experiment={path}: no such file.")
+            shutil.copy(path, Path(scratch) / "experiment" / f"{path.stem}.yaml")
+            texts[position] = f"experiment={path.stem}"
+        yield texts, [f"hydra.searchpath=[file://{scratch}]"]
+
+
+def _one_line(error: Exception, overrides: Sequence[str]) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    key = getattr(cause, "full_key", None)
+    if not key:
+        return _first_line(cause)
+    typed = next((text.lstrip("+") for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
+    return type_complaint(typed, key) or f"{typed}: {_first_line(cause)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,41 @@
+"""A configuration on disk, and the digest that tells two of them apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sagelight.config.schema import Config
+from sagelight.files import write_text
+
+# Where a run writes and how it was started do not change what it computes.
+PLACE = ("name", "run_dir", "resume")
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the complete configuration as YAML, in the order of the schema."""
+    write_text(path, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+
+
+def digest(values: dict[str, Any]) -> str:
+    """Hex SHA-256 of a configuration's values, without the settings that only name a place."""
+    kept = {key: value for key, value in values.items() if key not in PLACE}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def config_digest(config: Config) -> str:
+    return digest(asdict(config))
+
+
+def saved_digest(run_dir: Path) -> str | None:
+    """The digest of the configuration that a run saved, or None when it saved none that is readable."""
+    try:
+        values = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return None
+    return digest(values) if isinstance(values, dict) else None

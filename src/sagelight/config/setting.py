@@ -1,0 +1,95 @@
+"""One setting: its default, the sentence that explains it everywhere, and the values it may take."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a value must satisfy beyond its type; `auto` and null are judged by the type alone."""
+
+    choices: tuple[str, ...] = ()
+    above: float | None = None
+    least: float | None = None
+    most: float | None = None
+
+    def complaint(self, value: Any) -> str | None:
+        """Why `value` is outside the limits, as the end of a sentence, or None when it is inside."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            if self.choices and value not in self.choices:
+                return f"must be one of {', '.join(self.choices)}"
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        if self.above is not None and not value > self.above:
+            return f"must be greater than {self.above:g}"
+        if self.least is not None and not value >= self.least:
+            return f"must be at least {self.least:g}"
+        if self.most is not None and not value <= self.most:
+            return f"must be at most {self.most:g}"
+        return None
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] = (),
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """A dataclass field for a setting.
+
+    Args:
+        default: the value when nobody says otherwise; a list is copied for each instance.
+        help: the one sentence that `--help` and the README's table show.
+        choices: the words a text value may be.
+        above, least, most: bounds of a number: exclusive lower, inclusive lower, inclusive upper.
+    """
+    metadata = {"help": help, "limits": Limits(tuple(choices), above, least, most)}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def group(factory: type) -> Any:
+    """A dataclass field that holds a whole group of settings."""
+    return dataclasses.field(default_factory=factory)
+
+
+def is_group(field: dataclasses.Field[Any]) -> bool:
+    return dataclasses.is_dataclass(field.default_factory)
+
+
+def walk(schema: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    """Every setting below a dataclass (type or instance), as (dotted name, field), in order."""
+    for field in dataclasses.fields(schema):
+        name = prefix + field.name
+        if is_group(field):
+            yield from walk(field.default_factory, name + ".")
+        else:
+            yield name, field
+
+
+def lookup(config: Any, dotted: str) -> Any:
+    """The value at a dotted name of a settings instance."""
+    for part in dotted.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def assign(config: Any, dotted: str, value: Any) -> None:
+    """Set the value at a dotted name of a settings instance."""
+    *parents, last = dotted.split(".")
+    for part in parents:
+        config = getattr(config, part)
+    setattr(config, last, value)

@@ -1,0 +1,137 @@
+"""Photos as tensors, the same whichever process loads them and in whatever order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from sagelight.bundle.preprocessing import Preprocessing, UnreadableImageError, decode
+from sagelight.data.index import Sample
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One photo of one epoch: its position in the split and the seed of its variation."""
+
+    position: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Photo:
+    pixels: Tensor
+    target: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images uint8 (B, 3, H, W), targets (B,), positions in the split (B,), and what could not be read."""
+
+    images: Tensor
+    targets: Tensor
+    positions: Tensor
+    unreadable: tuple[Unreadable, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+class PhotoDataset(Dataset[Photo | Unreadable]):
+    """The photos of one split. A photo that cannot be read is returned as its name and the reason."""
+
+    def __init__(
+        self,
+        root: Path,
+        samples: list[Sample],
+        preprocessing: Preprocessing,
+        transform: v2.Transform | None = None,
+    ) -> None:
+        self.root = root
+        self.samples = samples
+        self.preprocessing = preprocessing
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw | int) -> Photo | Unreadable:
+        position = draw.position if isinstance(draw, Draw) else draw
+        sample = self.samples[position]
+        try:
+            image = decode(self.root / sample.path)
+        except UnreadableImageError as error:
+            return Unreadable(sample.path, str(error))
+        if self.transform is None or not isinstance(draw, Draw):
+            return Photo(torch.from_numpy(self.preprocessing(image)), sample.target, position)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(draw.seed)
+            return Photo(self.transform(F.pil_to_tensor(image)), sample.target, position)
+
+
+class EpochSampler(Sampler[Draw]):
+    """Photos in an order, and with variations, that depend on seed and epoch alone.
+
+    With `weights`, as many photos as there are are drawn with replacement by those weights; without,
+    every photo comes once. Lightning calls `set_epoch` before each epoch.
+    """
+
+    def __init__(self, size: int, seed: int, weights: Tensor | None = None) -> None:
+        self.size = size
+        self.seed = seed
+        self.weights = weights
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Draw]:
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
+        if self.weights is None:
+            order = torch.randperm(self.size, generator=generator)
+        else:
+            order = torch.multinomial(self.weights, self.size, replacement=True, generator=generator)
+        for place, position in enumerate(order.tolist()):
+            yield Draw(position, derived_seed(self.seed, self.epoch, place))
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A seed below 2**63 from several numbers, the same on every machine."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def collate(photos: list[Photo | Unreadable]) -> Batch:
+    """Stack what could be read; name what could not. A batch may come out shorter, or empty."""
+    good = [photo for photo in photos if isinstance(photo, Photo)]
+    bad = tuple(photo for photo in photos if isinstance(photo, Unreadable))
+    images = (
+        torch.stack([photo.pixels for photo in good]) if good else torch.empty(0, dtype=torch.uint8)
+    )
+    targets = torch.tensor([photo.target for photo in good], dtype=torch.int64)
+    positions = torch.tensor([photo.position for photo in good], dtype=torch.int64)
+    return Batch(images, targets, positions, bad)
+
+
+def move(batch: Batch, place: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with its tensors on another device."""
+    return Batch(place(batch.images), place(batch.targets), place(batch.positions), batch.unreadable)
+
+

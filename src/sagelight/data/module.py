@@ -1,0 +1,85 @@
+"""The LightningDataModule over an index of photos."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import BatchSampler, DataLoader
+
+from sagelight.bundle.preprocessing import Preprocessing
+from sagelight.data.augment import class_weights, training_transform
+from sagelight.data.dataset import Batch, EpochSampler, Photo, PhotoDataset, Unreadable, collate, move
+from sagelight.data.index import ImageIndex
+from sagelight.data.settings import AugmentSettings, DataSettings
+from sagelight.errors import ConfigError
+
+Loader = DataLoader[Photo | Unreadable]
+
+
+class PhotoDataModule(pl.LightningDataModule):
+    """Batches of uint8 photos: varied and shuffled for training, preprocessed as served for the rest."""
+
+    def __init__(
+        self,
+        index: ImageIndex,
+        data: DataSettings,
+        augment: AugmentSettings,
+        preprocessing: Preprocessing,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.index = index
+        self.settings = data
+        self.preprocessing = preprocessing
+        self.augment = augment
+        self.seed = seed
+        photos = len(index.splits["train"])
+        if data.batch_size > photos:
+            raise ConfigError(
+                f"data.batch_size={data.batch_size} is larger than the {photos} training photos. "
+                f"Type data.batch_size={max(1, min(32, photos // 4))}."
+            )
+
+    def dataset(self, split: str) -> PhotoDataset:
+        """The photos of a split; those of `train` are varied when drawn by the epoch sampler."""
+        transform = None
+        if split == "train":
+            transform = training_transform(self.augment, self.settings.image_size)
+        return PhotoDataset(
+            self.index.root, self.index.splits[split], self.preprocessing, transform
+        )
+
+    def train_dataloader(self) -> Loader:
+        dataset = self.dataset("train")
+        weights = None
+        if self.settings.sampler == "balanced":
+            by_class = class_weights(self.index.counts("train"))
+            weights = by_class[torch.tensor([s.target for s in dataset.samples])].double()
+        sampler = EpochSampler(len(dataset), self.seed, weights)
+        # A last batch of one photo cannot pass through BatchNorm in training.
+        leftover = len(dataset) % self.settings.batch_size
+        batches = BatchSampler(sampler, self.settings.batch_size, drop_last=leftover == 1)
+        return self._loader(dataset, batch_sampler=batches)
+
+    def val_dataloader(self) -> Loader:
+        return self.eval_loader("validation")
+
+    def eval_loader(self, split: str) -> Loader:
+        """Every photo of a split once, in order."""
+        return self._loader(self.dataset(split), batch_size=int(self.settings.eval_batch_size))
+
+    def _loader(self, dataset: PhotoDataset, **batching: object) -> Loader:
+        workers = int(self.settings.num_workers)
+        return DataLoader(
+            dataset,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=collate,
+            **batching,  # type: ignore[arg-type]
+        )
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        return move(batch, lambda tensor: tensor.to(device, non_blocking=True))

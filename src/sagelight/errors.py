@@ -1,0 +1,44 @@
+"""The errors that a person can mend. The command line prints each as one message and exits with 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SagelightError(Exception):
+    """Something in the person's hands is wrong: what happened, why, and what to type next."""
+
+
+class ConfigError(SagelightError):
+    """An unknown key, a wrong type, or settings that exclude each other."""
+
+
+class DataError(SagelightError):
+    """Photos that cannot be trained on, or that would spoil the result."""
+
+
+class WeightsError(SagelightError):
+    """Pretrained weights that are missing or belong to another network."""
+
+
+class RunError(SagelightError):
+    """A run directory, checkpoint or machine that cannot be used."""
+
+
+class BundleError(SagelightError):
+    """A bundle that is missing, damaged, or of another format version."""
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The known words most like `word`, best first, at most `count`."""
+    return difflib.get_close_matches(word, list(known), n=count, cutoff=0.5)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """A sentence to append: ` Did you mean a, b or c?`, or nothing when no known word is near."""
+    near = nearest(word, known)
+    if not near:
+        return ""
+    listed = near[0] if len(near) == 1 else ", ".join(near[:-1]) + " or " + near[-1]
+    return f" Did you mean {listed}?"

@@ -1,0 +1,179 @@
+"""How good a classifier is, from its probabilities: numpy only, the same for a run and for a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CALIBRATION_BINS = 15
+BOOTSTRAP_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class: precision, recall and F1 (0..1; 0 where undefined) and its number of photos."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Photos whose top probability lies in (low, high]: their number, mean confidence and accuracy."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one split.
+
+    Attributes:
+        loss: mean cross-entropy in nats, without label smoothing or class weights.
+        accuracy, top5_accuracy: share of photos whose label is first, or among the first five.
+        accuracy_low, accuracy_high: 95 % percentile bootstrap interval of the accuracy, over photos.
+        macro_precision, macro_recall, macro_f1: unweighted means over classes that have photos.
+        ece: expected calibration error of the top probability in 15 equal bins (Guo et al. 2017, eq. 3).
+        confusion: counts, `confusion[true][predicted]`, in the order of `labels`.
+    """
+
+    labels: list[str]
+    count: int
+    loss: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    top5_accuracy: float
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    ece: float
+    per_class: list[ClassFigures]
+    confusion: list[list[int]]
+    calibration: list[CalibrationBin]
+
+    def figures(self, split: str) -> dict[str, float]:
+        """The scalar figures, named `<split>/<figure>` as in metrics.json."""
+        names = (
+            "loss accuracy accuracy_low accuracy_high top5_accuracy "
+            "macro_precision macro_recall macro_f1 ece"
+        )
+        return {f"{split}/{name}": float(getattr(self, name)) for name in names.split()}
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> Evaluation:
+        return cls(
+            **{
+                **entries,
+                "per_class": [ClassFigures(**row) for row in entries["per_class"]],
+                "calibration": [CalibrationBin(**row) for row in entries["calibration"]],
+            }
+        )
+
+
+def evaluate(
+    probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], labels: list[str]
+) -> Evaluation:
+    """Measure predictions against the truth.
+
+    Args:
+        probabilities: (N, C), rows sum to 1.
+        targets: (N,), class indices 0..C-1.
+        labels: the C class names in index order.
+
+    Raises:
+        ValueError: no rows, or shapes that do not fit.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    targets = np.asarray(targets, dtype=np.int64)
+    count, classes = probabilities.shape
+    if count == 0 or targets.shape != (count,) or classes != len(labels):
+        raise ValueError(
+            f"{probabilities.shape} probabilities do not fit {targets.shape} targets and {len(labels)} labels"
+        )
+    predicted = probabilities.argmax(axis=1)
+    correct = predicted == targets
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(confusion, (targets, predicted), 1)
+    per_class = _per_class(confusion, labels)
+    present = [row for row in per_class if row.support > 0]
+    low, high = _bootstrap_interval(correct)
+    calibration = _calibration(probabilities.max(axis=1), correct)
+    truth = probabilities[np.arange(count), targets]
+    return Evaluation(
+        labels=list(labels),
+        count=count,
+        loss=float(-np.log(np.clip(truth, 1e-12, None)).mean()),
+        accuracy=float(correct.mean()),
+        accuracy_low=low,
+        accuracy_high=high,
+        top5_accuracy=float(_top_k_correct(probabilities, targets, 5).mean()),
+        macro_precision=float(np.mean([row.precision for row in present])),
+        macro_recall=float(np.mean([row.recall for row in present])),
+        macro_f1=float(np.mean([row.f1 for row in present])),
+        ece=sum(b.count * abs(b.confidence - b.accuracy) for b in calibration) / count,
+        per_class=per_class,
+        confusion=confusion.tolist(),
+        calibration=calibration,
+    )
+
+
+def _top_k_correct(
+    probabilities: NDArray[np.float64], targets: NDArray[np.int64], k: int
+) -> NDArray[np.bool_]:
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    hits: NDArray[np.bool_] = (best == targets[:, None]).any(axis=1)
+    return hits
+
+
+def _per_class(confusion: NDArray[np.int64], labels: list[str]) -> list[ClassFigures]:
+    rows = []
+    for index, label in enumerate(labels):
+        hits = int(confusion[index, index])
+        support, claimed = int(confusion[index].sum()), int(confusion[:, index].sum())
+        precision = hits / claimed if claimed else 0.0
+        recall = hits / support if support else 0.0
+        f1 = 2 * hits / (support + claimed) if support + claimed else 0.0
+        rows.append(ClassFigures(label, precision, recall, f1, support))
+    return rows
+
+
+def _bootstrap_interval(correct: NDArray[np.bool_]) -> tuple[float, float]:
+    # Resampling N outcomes of 0 and 1 with replacement is a binomial draw.
+    draws = np.random.default_rng(0).binomial(len(correct), correct.mean(), BOOTSTRAP_SAMPLES)
+    low, high = np.percentile(draws / len(correct), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _calibration(
+    confidence: NDArray[np.float64], correct: NDArray[np.bool_]
+) -> list[CalibrationBin]:
+    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
+    which = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    bins = []
+    for index in range(CALIBRATION_BINS):
+        inside = which == index
+        count = int(inside.sum())
+        bins.append(
+            CalibrationBin(
+                low=float(edges[index]),
+                high=float(edges[index + 1]),
+                count=count,
+                confidence=float(confidence[inside].mean()) if count else 0.0,
+                accuracy=float(correct[inside].mean()) if count else 0.0,
+            )
+        )
+    return bins

@@ -1,0 +1,95 @@
+"""The network as a LightningModule: what one step does, and what an epoch reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from sagelight.config.schema import Config
+from sagelight.data.augment import batch_transform, class_weights
+from sagelight.data.dataset import Batch, derived_seed
+from sagelight.models.network import Network
+from sagelight.models.optimizers import build_optimizer, parameter_groups, rate_scale
+
+Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+class Classifier(pl.LightningModule):
+    """Trains a `Network` on batches of uint8 photos.
+
+    Logs, each epoch: train/loss (as optimised, label smoothing and weights included), train/accuracy
+    (unless photos are mixed), val/loss (plain cross-entropy), val/accuracy, val/top5_accuracy, val/macro_f1.
+    """
+
+    def __init__(self, config: Config, counts: list[int], normalisation: Normalisation) -> None:
+        super().__init__()
+        self.config = config
+        classes = len(counts)
+        self.network = Network(config.model, classes, config.data.image_size, *normalisation)
+        self.network.to(memory_format=torch.channels_last)
+        self.network.freeze(len(self.network.stages) if config.finetune.name == "head" else 0)
+        weights = class_weights(counts) if config.loss.class_weights == "balanced" else None
+        self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=config.loss.label_smoothing)
+        self.mix = batch_transform(config.augment, classes)
+        self.train_loss = MeanMetric(nan_strategy="ignore")
+        self.val_loss = MeanMetric(nan_strategy="ignore")
+        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
+        self.val_metrics = MetricCollection(
+            {
+                "val/accuracy": MulticlassAccuracy(classes, average="micro"),
+                "val/top5_accuracy": MulticlassAccuracy(
+                    classes, average="micro", top_k=min(5, classes)
+                ),
+                "val/macro_f1": MulticlassF1Score(classes, average="macro"),
+            },
+            compute_groups=False,
+        )
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout and mixing then depend on the place in training alone, so a resumed run repeats them.
+        torch.manual_seed(derived_seed(self.config.seed, "step", self.current_epoch, batch_idx))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        if len(batch) == 0:
+            return None
+        images, targets = batch.images, batch.targets
+        mixed: Tensor = targets
+        if self.mix is not None and len(batch) > 1:
+            images, mixed = self.mix(images.float(), targets)
+        scores = self.network(images.contiguous(memory_format=torch.channels_last)).float()
+        loss: Tensor = self.criterion(scores, mixed)
+        self.train_loss.update(loss.detach(), len(batch))
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        if self.mix is None:
+            self.train_accuracy.update(scores.detach(), targets)
+            self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if len(batch) == 0:
+            return
+        scores = self.network(batch.images.contiguous(memory_format=torch.channels_last)).float()
+        self.val_loss.update(nn.functional.cross_entropy(scores, batch.targets), len(batch))
+        self.val_metrics.update(scores, batch.targets)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/loss", self.val_loss.compute())
+        self.log_dict(self.val_metrics.compute(), prog_bar=False)
+        self.val_loss.reset()
+        self.val_metrics.reset()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        groups = parameter_groups(self.network, self.config.finetune, self.config.optimizer)
+        optimizer = build_optimizer(groups, self.config.optimizer)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = LambdaLR(optimizer, rate_scale(self.config.schedule, steps))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

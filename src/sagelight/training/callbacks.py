@@ -1,0 +1,160 @@
+"""What watches the training loop: the table of epochs, unfreezing, unreadable photos."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, RichProgressBar
+
+from sagelight.config.schema import Config
+from sagelight.data.dataset import Batch, Unreadable
+from sagelight.errors import DataError, RunError
+from sagelight.files import write_csv
+from sagelight.models.classifier import Classifier
+from sagelight.training.checkpoints import checkpoint_callback
+from sagelight.training.metric_line import COLUMNS, format_line
+from sagelight.training.settings import HpoSettings
+
+
+def build_callbacks(config: Config, folder: Path) -> list[Callback]:
+    """All callbacks of a run, by its configuration."""
+    callbacks: list[Callback] = [
+        UnreadablePhotos(config.check),
+        EpochTable(folder / "metrics.csv", config.hpo),
+        checkpoint_callback(folder / "checkpoints", config.hpo),
+    ]
+    if config.finetune.name == "gradual":
+        callbacks.append(GradualUnfreezing(config.finetune.epochs_per_stage))
+    if config.callbacks.early_stopping_patience > 0:
+        callbacks.append(_early_stopping(config))
+    if config.callbacks.ema_decay > 0:
+        callbacks.append(EMAWeightAveraging(decay=config.callbacks.ema_decay))
+    if sys.stdout.isatty():
+        callbacks.append(RichProgressBar(leave=True))
+    return callbacks
+
+
+def _early_stopping(config: Config) -> EarlyStopping:
+    return EarlyStopping(
+        monitor=config.hpo.metric,
+        mode="min" if config.hpo.direction == "minimize" else "max",
+        patience=config.callbacks.early_stopping_patience,
+        check_on_train_epoch_end=True,
+    )
+
+
+class EpochTable(Callback):
+    """One row an epoch in metrics.csv, and the metric line on stdout where no progress bar is drawn."""
+
+    def __init__(self, path: Path, hpo: HpoSettings) -> None:
+        self.path = path
+        self.hpo = hpo
+        self.rows: list[dict[str, float]] = []
+        self._started = 0.0
+        self._photos = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started, self._photos = time.monotonic(), 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self._photos += len(batch)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._training_seconds = time.monotonic() - self._started
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        row = self._row(trainer)
+        if not math.isfinite(row["train/loss"]):
+            raise RunError(
+                f"the training loss is {row['train/loss']} in epoch {row['epoch']:g}: training diverged. "
+                "Type a smaller optimizer.lr, or trainer.gradient_clip_val=1."
+            )
+        self.rows.append(row)
+        columns = ("epoch", "seconds", "images_per_second", "lr", *COLUMNS)
+        write_csv(self.path, columns, [[_cell(each.get(c)) for c in columns] for each in self.rows])
+        if trainer.progress_bar_callback is None:
+            print(format_line(int(row["epoch"]), row), flush=True)
+
+    def _row(self, trainer: pl.Trainer) -> dict[str, float]:
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        seconds = time.monotonic() - self._started
+        rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "seconds": seconds,
+            "images_per_second": self._photos / max(self._training_seconds, 1e-9),
+            "lr": max(rates),
+            **{name: metrics[name] for name in COLUMNS if name in metrics},
+        }
+        past = [each["objective"] for each in self.rows if "objective" in each]
+        best = min if self.hpo.direction == "minimize" else max
+        current = metrics.get(self.hpo.metric, math.nan)
+        known = [value for value in (*past, current) if math.isfinite(value)]
+        if known:
+            row["objective"] = best(known)
+        return row
+
+
+class GradualUnfreezing(Callback):
+    """The head alone first; then, every `epochs_per_stage` epochs, one more stage from the top."""
+
+    def __init__(self, epochs_per_stage: int) -> None:
+        self.epochs_per_stage = epochs_per_stage
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        stages = len(pl_module.network.stages)
+        thawed = trainer.current_epoch // self.epochs_per_stage
+        pl_module.network.freeze(max(0, stages - thawed))
+
+
+class UnreadablePhotos(Callback):
+    """A photo that breaks in mid-training ends the run with its name, or is left out and named."""
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        self.found: dict[str, str] = {}
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self.meet(batch.unreadable)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.meet(batch.unreadable)
+
+    def meet(self, photos: tuple[Unreadable, ...]) -> None:
+        for photo in photos:
+            if photo.path in self.found:
+                continue
+            self.found[photo.path] = photo.reason
+            if self.policy == "strict":
+                raise DataError(
+                    f"{photo.path} cannot be read ({photo.reason}). Mend or remove it, or type check=warn "
+                    "to leave such photos out. The epochs so far are saved."
+                )
+            print(f"left out: {photo.path} cannot be read ({photo.reason})", file=sys.stderr)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"

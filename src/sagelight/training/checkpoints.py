@@ -1,0 +1,75 @@
+"""Checkpoints that are whole or absent, and hold tensors and plain values only."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import nn
+
+from sagelight.errors import RunError
+from sagelight.files import atomic
+from sagelight.training.settings import HpoSettings
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, flushes to the disk, then renames."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(target) as file:
+            file.write(buffer.getbuffer())
+
+
+def checkpoint_callback(folder: Path, hpo: HpoSettings) -> ModelCheckpoint:
+    """last.ckpt after every epoch, best.ckpt whenever the objective improves."""
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor=hpo.metric,
+        mode="min" if hpo.direction == "minimize" else "max",
+        save_top_k=1,
+        save_last=True,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint without unpickling objects.
+
+    Raises:
+        RunError: missing, truncated, or not a checkpoint.
+    """
+    if not path.is_file():
+        raise RunError(f"{path}: no such checkpoint. Type resume=auto, resume=off or resume=PATH.")
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if "state_dict" not in loaded:
+            raise ValueError("it holds no state_dict")
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError) as error:
+        raise RunError(
+            f"{path} is no checkpoint that can be read ({str(error).splitlines()[0]}). "
+            "Type resume=off to start anew."
+        ) from error
+    return loaded
+
+
+def load_network(network: nn.Module, path: Path) -> None:
+    """Fill a network with the weights of a checkpoint (averaged ones, where EMA is on)."""
+    state = read_checkpoint(path)["state_dict"]
+    prefix = "network."
+    network.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    )

@@ -1,0 +1,223 @@
+"""The composition root: a configuration in, a measured bundle out."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+
+from sagelight.config.resolve import Choice, guard, resolve
+from sagelight.config.save import save
+from sagelight.config.schema import Config
+from sagelight.config.setting import AUTO
+from sagelight.data.check import enforce, inspect_data
+from sagelight.data.module import PhotoDataModule
+from sagelight.data.prepare import choose_preprocessing, open_index, without
+from sagelight.errors import DataError, RunError
+from sagelight.files import write_json
+from sagelight.models.backbones import check_backbone
+from sagelight.models.classifier import Classifier
+from sagelight.training.callbacks import build_callbacks
+from sagelight.training.checkpoints import AtomicCheckpointIO, read_checkpoint
+from sagelight.training.finish import finish
+from sagelight.training.machine import probe
+from sagelight.training.run import FINISHED, Run, choose_run, locked, point_latest
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: its directory and the figures of metrics.json."""
+
+    folder: Path
+    metrics: dict[str, float]
+
+
+def fit(config: Config, command: str = "") -> Outcome:
+    """Train, measure and bundle a classifier, as `config` says; `auto` values are filled in.
+
+    Args:
+        config: as from `sagelight.config.compose.compose`; changed in place.
+        command: what the person typed, for the report and the bundle's provenance.
+
+    Raises:
+        SagelightError: anything that the person can mend; nothing half-written is left under a final name.
+        KeyboardInterrupt: on Ctrl-C, after last.ckpt is safe.
+    """
+    check_backbone(config.model.backbone)
+    index = open_index(config.data)
+    report = inspect_data(index, full=False) if config.check != "off" else None
+    if report is not None:
+        enforce(report, config.check)
+        index = without(index, set(report.unreadable))
+    folder_was_auto = config.run_dir == AUTO
+    choices = resolve(config, probe(), len(index.splits["train"]))
+    run = choose_run(config, folder_was_auto, index.fingerprint)
+    if run.finished:
+        return _already_finished(run)
+    config.run_dir, config.resume = run.folder.as_posix(), str(run.checkpoint or "off")
+    guard(config)
+    _announce(config, run, choices, folder_was_auto)
+
+    pl.seed_everything(config.seed, workers=False, verbose=False)
+    preprocessing = choose_preprocessing(config.data, index)
+    data = PhotoDataModule(index, config.data, config.augment, preprocessing, config.seed)
+    model = Classifier(config, index.counts("train"), (preprocessing.mean, preprocessing.std))
+    with locked(run.folder), _explained(run), _quiet():
+        save(config, run.folder / "config.yaml")
+        checked = report.to_dict() if report else {"fingerprint": index.fingerprint}
+        write_json(run.folder / "check.json", checked)
+        point_latest(run.folder)
+        trainer = build_trainer(config, run)
+        train(trainer, model, data, run)
+        metrics = finish(config, run, model, data, command)
+    return Outcome(run.folder, metrics)
+
+
+def build_trainer(config: Config, run: Run) -> pl.Trainer:
+    """Lightning's Trainer, with everything that it would write or say on its own turned off."""
+    settings = config.trainer
+    # CUDA has operations without a deterministic form in every backbone; there it can only prefer one.
+    deterministic = "warn" if settings.accelerator == "cuda" else True
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=1,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=settings.max_epochs,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+        gradient_clip_val=settings.gradient_clip_val or None,
+        limit_train_batches=settings.limit_train_batches or 1.0,
+        limit_val_batches=settings.limit_val_batches or 1.0,
+        deterministic=deterministic if settings.deterministic else False,  # type: ignore[arg-type]
+        callbacks=build_callbacks(config, run.folder),
+        plugins=[AtomicCheckpointIO()],
+        logger=build_loggers(config, run.folder),
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),
+        use_distributed_sampler=False,
+        default_root_dir=run.folder,
+    )
+
+
+def train(trainer: pl.Trainer, model: Classifier, data: PhotoDataModule, run: Run) -> None:
+    """Fit, from the run's checkpoint where it has one.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C; what was finished by then is in last.ckpt.
+        DataError: a validation split without a single readable photo.
+    """
+    if run.checkpoint is not None:
+        read_checkpoint(run.checkpoint)
+    try:
+        trainer.fit(model, data, ckpt_path=run.checkpoint, weights_only=True)
+    except SystemExit as stop:
+        # Lightning ends the process on Ctrl-C; the caller decides what an interrupted run means.
+        raise KeyboardInterrupt from stop
+    if not run.best.is_file():
+        raise DataError("no validation photo could be read, so no epoch can be called the best.")
+
+
+def build_loggers(config: Config, folder: Path) -> list[Logger]:
+    """TensorBoard and MLflow, as chosen; metrics.csv is written by a callback.
+
+    Raises:
+        RunError: a logger whose package is not installed.
+    """
+    loggers: list[Logger] = []
+    if config.logger.tensorboard:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        loggers.append(_optional("tensorboard", lambda: TensorBoardLogger(folder, "", "tensorboard")))
+    if config.logger.mlflow:
+        from pytorch_lightning.loggers import MLFlowLogger
+
+        loggers.append(
+            _optional(
+                "mlflow",
+                lambda: MLFlowLogger(config.name, folder.name, config.logger.mlflow_uri),
+            )
+        )
+    return loggers
+
+
+def _optional(extra: str, build: Callable[[], Logger]) -> Logger:
+    try:
+        return build()
+    except ModuleNotFoundError as error:
+        raise RunError(
+            f"logger={extra} needs a package that is not installed. "
+            f"Type pip install 'sagelight[{extra}]', or logger=csv."
+        ) from error
+
+
+def _announce(config: Config, run: Run, choices: list[Choice], folder_was_auto: bool) -> None:
+    doing = f"continuing from {run.checkpoint}" if run.checkpoint else "training"
+    print(f"{run.folder}: {doing} {config.model.backbone}, finetune={config.finetune.name}")
+    for choice in choices:
+        if choice.name != "run_dir":
+            print(f"  auto: {choice.name}={choice.value} ({choice.reason})")
+    if run.checkpoint and folder_was_auto:
+        print("  unfinished, and of the same configuration and photos; resume=off starts anew")
+    if config.finetune.name == "head" and config.model.weights == "none":
+        print("  warning: finetune=head with model.weights=none trains a head on random features")
+    sys.stdout.flush()
+
+
+def _already_finished(run: Run) -> Outcome:
+    print(f"{run.folder} is finished already; resume=off with another run_dir trains again")
+    return Outcome(run.folder, json.loads((run.folder / FINISHED).read_text(encoding="utf-8")))
+
+
+@contextmanager
+def _explained(run: Run) -> Iterator[None]:
+    """Turn a failing disk into an error that says what is safe."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        safe = run.folder / "checkpoints" / "last.ckpt"
+        kept = f"{safe} is whole" if safe.is_file() else "no epoch was finished yet"
+        raise RunError(
+            f"{error.filename or run.folder} could not be written: {error.strerror}; {kept}. "
+            "Make room, then repeat the same command to continue."
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning from saying what the run has said already, or what it decided on purpose."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in _EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+_EXPECTED_WARNINGS = (
+    # data.num_workers was chosen, by the person or by `auto`.
+    r".*does not have many workers.*",
+    # Small data sets have few batches.
+    r".*The number of training batches .* is smaller than the logging interval.*",
+    # The folder holds last.ckpt, because the run is continued.
+    r".*Checkpoint directory .* exists and is not empty.*",
+    # A batch in which no photo could be read; UnreadablePhotos has named them.
+    r".*`training_step` returned `None`.*",
+    # Lightning 2.6 uses what torch 2.14 has deprecated.
+    r".*isinstance\(treespec, LeafSpec\).*",
+)

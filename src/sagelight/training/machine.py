@@ -1,0 +1,32 @@
+"""What this machine has that decides `auto`."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from sagelight.config.resolve import Machine
+
+
+def probe() -> Machine:
+    """Cores that this process may use, the accelerator, and whether bf16 gains speed on it.
+
+    On a CPU bf16 gains only with AMX units; without them it is up to ten times slower than fp32.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.cuda.is_available():
+        fast = torch.cuda.get_device_capability() >= (8, 0)
+        return Machine(cores, "cuda", fast, "Ampere or later" if fast else "GPU before Ampere")
+    if torch.backends.mps.is_available():
+        return Machine(cores, "mps", False, "Apple GPU")
+    fast = _has_amx()
+    return Machine(cores, "cpu", fast, "CPU with AMX" if fast else "CPU without AMX")
+
+
+def _has_amx() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    # The second look sees a limit set by ONEDNN_MAX_CPU_ISA, which the first does not.
+    return bool(capabilities.get("amx_bf16")) and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )

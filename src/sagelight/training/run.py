@@ -1,0 +1,158 @@
+"""A run's directory: made, found again, locked while written, finished."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from sagelight.config.save import config_digest, saved_digest
+from sagelight.config.schema import Config
+from sagelight.config.setting import AUTO
+from sagelight.errors import RunError
+
+FINISHED = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run writes, and the checkpoint that it continues from, if any."""
+
+    folder: Path
+    checkpoint: Path | None = None
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / FINISHED).is_file()
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "checkpoints" / "best.ckpt"
+
+
+def choose_run(config: Config, folder_was_auto: bool, fingerprint: str) -> Run:
+    """Decide where to write and what to continue, without writing anything.
+
+    With `resume=auto` a run without a directory of its own continues the newest unfinished run of the same
+    configuration and data; one with a directory continues what lies there.
+
+    Raises:
+        RunError: a directory that belongs to something else, or a checkpoint that does not exist.
+    """
+    folder = Path(config.run_dir)
+    if config.resume not in (AUTO, "off"):
+        checkpoint = Path(config.resume)
+        if not checkpoint.is_file():
+            raise RunError(f"resume={checkpoint}: no such checkpoint. Type resume=auto or resume=off.")
+        _refuse_used(folder)
+        return Run(folder, checkpoint)
+    if config.resume == "off" or (folder_was_auto and not folder.parent.is_dir()):
+        _refuse_used(folder)
+        return Run(folder)
+    if folder_was_auto:
+        digest = config_digest(config)
+        for candidate in sorted(folder.parent.iterdir(), reverse=True):
+            if _continues(candidate, digest, fingerprint):
+                return Run(candidate, _last(candidate))
+        return Run(folder)
+    return _existing(config, folder, fingerprint)
+
+
+def _existing(config: Config, folder: Path, fingerprint: str) -> Run:
+    if not (folder / "config.yaml").is_file():
+        _refuse_used(folder)
+        return Run(folder)
+    if saved_digest(folder) != config_digest(config):
+        raise RunError(
+            f"run_dir={folder} holds a run of another configuration. Type another run_dir, or repeat that "
+            f"run with --config-from {folder}/config.yaml."
+        )
+    if _fingerprint(folder) not in (None, fingerprint):
+        raise RunError(
+            f"run_dir={folder} was trained on other photos: data.root has changed since. "
+            "Type another run_dir to train on what is there now."
+        )
+    return Run(folder, _last(folder))
+
+
+def _continues(folder: Path, digest: str, fingerprint: str) -> bool:
+    return (
+        _last(folder) is not None
+        and not Run(folder).finished
+        and saved_digest(folder) == digest
+        and _fingerprint(folder) == fingerprint
+        and not _is_locked(folder)
+    )
+
+
+def _last(folder: Path) -> Path | None:
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    return checkpoint if checkpoint.is_file() else None
+
+
+def _fingerprint(folder: Path) -> str | None:
+    try:
+        content = json.loads((folder / "check.json").read_text(encoding="utf-8"))
+        return str(content["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _refuse_used(folder: Path) -> None:
+    if folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir()):
+        raise RunError(
+            f"run_dir={folder} is not empty, and nothing in it is overwritten. Type another run_dir"
+            + (", or resume=auto to continue it." if (folder / "config.yaml").is_file() else ".")
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Create a run's directory and hold its lock.
+
+    Raises:
+        RunError: the directory cannot be written, or another process is writing it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise RunError(
+            f"run_dir={folder} cannot be written: {error.strerror}. Type run_dir=DIR of a folder that can."
+        ) from error
+    with file:
+        if not _lock(file):
+            raise RunError(f"run_dir={folder}: another process is training there. Type another run_dir.")
+        yield
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with (folder / ".lock").open("r") as file:
+            return not _lock(file)
+    except OSError:
+        return False
+
+
+def point_latest(folder: Path) -> None:
+    """Make `runs/latest` lead to a run that lies below `runs/`."""
+    runs = next((parent for parent in folder.parents if parent.name == "runs"), None)
+    if runs is None:
+        return
+    scratch = runs / f".latest.{os.getpid()}"
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(folder.resolve().relative_to(runs.resolve()), target_is_directory=True)
+    scratch.replace(runs / "latest")

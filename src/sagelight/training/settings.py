@@ -1,0 +1,66 @@
+"""What can be chosen about the training loop and what watches it. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sagelight.config.setting import setting
+
+
+@dataclass
+class TrainerSettings:
+    max_epochs: int = setting(10, "Passes over the training photos.", least=1)
+    accelerator: str = setting(
+        "auto", "auto takes a GPU where there is one.", choices=("auto", "cpu", "cuda", "mps")
+    )
+    precision: str = setting(
+        "auto",
+        "Arithmetic of training; auto is bf16-mixed where the hardware has units for it, else 32-true.",
+        choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
+    )
+    accumulate_grad_batches: int = setting(
+        1, "Batches whose gradients are summed before one optimizer step.", least=1
+    )
+    gradient_clip_val: float = setting(
+        0.0, "Largest norm of the gradient; 0 does not clip.", least=0
+    )
+    limit_train_batches: int | None = setting(
+        None, "Training batches an epoch; null takes all.", least=1
+    )
+    limit_val_batches: int | None = setting(
+        None, "Validation and test batches; null takes all.", least=1
+    )
+    deterministic: bool = setting(
+        True, "Refuse operations whose result changes from run to run on one machine."
+    )
+
+
+@dataclass
+class CallbackSettings:
+    early_stopping_patience: int = setting(
+        0, "Epochs without a better hpo.metric before training ends; 0 never stops early.", least=0
+    )
+    ema_decay: float = setting(
+        0.0, "Decay a step of an exponential moving average of the weights; 0 is off.", least=0, most=0.99999
+    )
+
+
+@dataclass
+class LoggerSettings:
+    tensorboard: bool = setting(False, "Write TensorBoard events into the run directory.")
+    mlflow: bool = setting(False, "Log to MLflow.")
+    mlflow_uri: str = setting(
+        "auto", "MLflow tracking URI; auto is a SQLite file beside the runs."
+    )
+
+
+@dataclass
+class HpoSettings:
+    metric: str = setting(
+        "val/accuracy",
+        "What decides which epoch is best; measured on validation, never on test.",
+        choices=("val/accuracy", "val/macro_f1", "val/top5_accuracy", "val/loss"),
+    )
+    direction: str = setting(
+        "auto", "auto: val/loss is minimized, all else maximized.", choices=("auto", "maximize", "minimize")
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +25,8 @@ class Verb:
     function: str
 
     def schema(self) -> type:
-        return _load(self.settings)
+        found: type = _load(self.settings)
+        return found
 
     def run(self, settings: Any) -> None:
         _load(self.function)(settings)
@@ -151,9 +152,13 @@ def _promised_words(words: list[str]) -> list[str]:
 def _refuse_flags(words: list[str]) -> None:
     for word in words:
         if word in ("-m", "--multirun"):
-            raise ConfigError(f"{word}: this version trains one configuration and does not sweep yet.")
+            raise ConfigError(
+                f"{word}: this version trains one configuration and does not sweep yet."
+            )
         if word.startswith("-"):
-            raise ConfigError(f"{word}: no such option. Settings are typed as key=value; see --help.")
+            raise ConfigError(
+                f"{word}: no such option. Settings are typed as key=value; see --help."
+            )
 
 
 def _closing(folder: Path, metrics: dict[str, float]) -> str:
@@ -170,5 +175,4 @@ def _closing(folder: Path, metrics: dict[str, float]) -> str:
 
 def _load(place: str) -> Any:
     module, _, name = place.partition(":")
-    found: Callable[..., Any] | type = getattr(import_module(module), name)
-    return found
+    return getattr(import_module(module), name)

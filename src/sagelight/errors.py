@@ -42,3 +42,9 @@ def suggestion(word: str, known: Iterable[str]) -> str:
         return ""
     listed = near[0] if len(near) == 1 else ", ".join(near[:-1]) + " or " + near[-1]
     return f" Did you mean {listed}?"
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line; its name when it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

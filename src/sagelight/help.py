@@ -15,7 +15,12 @@ WIDTH = 100
 
 def overview() -> str:
     """Verbs and groups, and where the settings are explained."""
-    lines = ["Fine-tune an image classifier on a folder of photos.", "", f"{LOCAL} VERB key=value ...", ""]
+    lines = [
+        "Fine-tune an image classifier on a folder of photos.",
+        "",
+        f"{LOCAL} VERB key=value ...",
+        "",
+    ]
     for name, verb in VERBS.items():
         lines += _entry(name, 12, verb.help)
     lines += ["", "Groups, chosen as group=choice for `train`:"]

@@ -22,7 +22,7 @@ MAX_PIXELS = 120_000_000
 # A thinner picture would grow beyond any memory when its short side is scaled up.
 MAX_ASPECT = 100
 # Pillow's other readers are seldom used for photos, and one of them (EPS) starts a program.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
 # Pillow's readers answer damaged bytes with any of these; found by changing random bytes.
 DECODE_ERRORS = (
     OSError,

@@ -66,9 +66,11 @@ def _example(default: Any, value: Any) -> str:
 
 
 def _written(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if (
-        value is None or isinstance(value, bool)
-    ) else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if (value is None or isinstance(value, bool))
+        else str(value)
+    )
 
 
 def _splits(config: Config) -> None:

@@ -24,7 +24,7 @@ from sagelight.config.check import check, type_complaint
 from sagelight.config.groups import GROUPS, conf_dir, group_choices
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO, walk
-from sagelight.errors import ConfigError, suggestion
+from sagelight.errors import ConfigError, first_line, suggestion
 
 HELP = "`python launch/local.py train --help` lists every setting."
 
@@ -64,12 +64,16 @@ def load(path: Path, overrides: Sequence[str]) -> Config:
     The run directory is chosen anew, so that repeating a run does not write into it.
     """
     if not path.is_file():
-        raise ConfigError(f"--config-from {path}: no such file. A run leaves config.yaml in its directory.")
+        raise ConfigError(
+            f"--config-from {path}: no such file. A run leaves config.yaml in its directory."
+        )
     known = {name for name, _ in walk(Config)}
     try:
         loaded = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"--config-from {path} is no configuration: {_first_line(error)}") from error
+        raise ConfigError(
+            f"--config-from {path} is no configuration: {first_line(error)}"
+        ) from error
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"--config-from {path} is no configuration: it holds no settings.")
     for text in overrides:
@@ -201,10 +205,9 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
         cause = cause.__cause__
     key = getattr(cause, "full_key", None)
     if not key:
-        return _first_line(cause)
-    typed = next((text.lstrip("+") for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
-    return type_complaint(typed, key) or f"{typed}: {_first_line(cause)}"
+        return first_line(cause)
+    typed = next(
+        (text.lstrip("+") for text in overrides if text.lstrip("+").startswith(f"{key}=")), key
+    )
+    return type_complaint(typed, key) or f"{typed}: {first_line(cause)}"
 
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]

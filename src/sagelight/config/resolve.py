@@ -119,7 +119,9 @@ def _rest(config: Config) -> list[Choice]:
         direction = natural_direction(config.hpo.metric)
         choices.append(Choice("hpo.direction", direction, config.hpo.metric))
     if config.logger.mlflow_uri == AUTO:
-        choices.append(Choice("logger.mlflow_uri", "sqlite:///runs/mlflow.db", "a file beside the runs"))
+        choices.append(
+            Choice("logger.mlflow_uri", "sqlite:///runs/mlflow.db", "a file beside the runs")
+        )
     return choices
 
 

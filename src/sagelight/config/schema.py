@@ -23,11 +23,16 @@ from sagelight.training.settings import (
 
 @dataclass
 class Config:
-    name: str = setting("auto", "Name of the run's folder below runs/; auto is the experiment's name.")
-    seed: int = setting(0, "Seed of everything random: the same seed gives the same losses.", least=0)
+    name: str = setting(
+        "auto", "Name of the run's folder below runs/; auto is the experiment's name."
+    )
+    seed: int = setting(
+        0, "Seed of everything random: the same seed gives the same losses.", least=0
+    )
     run_dir: str = setting("auto", "Where the run writes; auto is runs/<name>/<time>.")
     resume: str = setting(
-        "auto", "auto continues an unfinished run of this configuration; off starts anew; or a checkpoint's path."
+        "auto",
+        "auto continues an unfinished run of this configuration; off starts anew; or a checkpoint's path.",
     )
     check: str = setting(
         "strict",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ class Limits:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return None
+        if value in (math.inf, -math.inf):
+            return "must be a finite number"
         if self.above is not None and not value > self.above:
             return f"must be greater than {self.above:g}"
         if self.least is not None and not value >= self.least:

@@ -12,7 +12,7 @@ from sagelight.config.check import check_limits
 from sagelight.config.compose import parse_value
 from sagelight.config.groups import GROUPS, conf_dir, group_choices
 from sagelight.config.setting import walk
-from sagelight.errors import ConfigError, suggestion
+from sagelight.errors import ConfigError, first_line, suggestion
 
 S = TypeVar("S")
 
@@ -39,7 +39,7 @@ def parse_settings(schema: type[S], overrides: Sequence[str], verb: str) -> S:
         try:
             OmegaConf.update(settings, key, value)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{text}: {str(error).splitlines()[0]}.") from error
+            raise ConfigError(f"{text}: {first_line(error)}.") from error
     filled: Any = OmegaConf.to_object(settings)
     check_limits(filled)
     result: S = filled

@@ -22,9 +22,7 @@ def training_transform(settings: AugmentSettings, image_size: int) -> v2.Transfo
     if settings.horizontal_flip > 0:
         steps.append(v2.RandomHorizontalFlip(settings.horizontal_flip))
     if settings.rotation > 0:
-        steps.append(
-            v2.RandomRotation(settings.rotation, v2.InterpolationMode.BILINEAR, fill=FILL)
-        )
+        steps.append(v2.RandomRotation(settings.rotation, v2.InterpolationMode.BILINEAR, fill=FILL))
     if settings.rand_augment > 0:
         steps.append(
             v2.RandAugment(settings.rand_augment, settings.rand_augment_magnitude, fill=FILL)

@@ -107,7 +107,9 @@ class EpochSampler(Sampler[Draw]):
         if self.weights is None:
             order = torch.randperm(self.size, generator=generator)
         else:
-            order = torch.multinomial(self.weights, self.size, replacement=True, generator=generator)
+            order = torch.multinomial(
+                self.weights, self.size, replacement=True, generator=generator
+            )
         for place, position in enumerate(order.tolist()):
             yield Draw(position, derived_seed(self.seed, self.epoch, place))
 
@@ -132,6 +134,6 @@ def collate(photos: list[Photo | Unreadable]) -> Batch:
 
 def move(batch: Batch, place: Callable[[Tensor], Tensor]) -> Batch:
     """The batch with its tensors on another device."""
-    return Batch(place(batch.images), place(batch.targets), place(batch.positions), batch.unreadable)
-
-
+    return Batch(
+        place(batch.images), place(batch.targets), place(batch.positions), batch.unreadable
+    )

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sagelight.data.digits import write_digits
-from sagelight.data.settings import DataSettings
 from sagelight.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -60,24 +58,6 @@ class ImageIndex:
 
     def size(self) -> int:
         return sum(len(samples) for samples in self.splits.values())
-
-
-def open_index(settings: DataSettings) -> ImageIndex:
-    """The photos that the settings name; the digits are written first where they are asked for.
-
-    Raises:
-        DataError: no data.root, or see `index_images` and `write_digits`.
-    """
-    if settings.root is None:
-        raise DataError("data.root is missing. Type data.root=DIR with one folder per class.")
-    if settings.name == "digits":
-        write_digits(Path(settings.root))
-    return index_images(
-        settings.root,
-        validation_fraction=settings.validation_fraction,
-        test_fraction=settings.test_fraction,
-        split_seed=settings.split_seed,
-    )
 
 
 def index_images(

@@ -8,7 +8,15 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.data.augment import class_weights, training_transform
-from sagelight.data.dataset import Batch, EpochSampler, Photo, PhotoDataset, Unreadable, collate, move
+from sagelight.data.dataset import (
+    Batch,
+    EpochSampler,
+    Photo,
+    PhotoDataset,
+    Unreadable,
+    collate,
+    move,
+)
 from sagelight.data.index import ImageIndex
 from sagelight.data.settings import AugmentSettings, DataSettings
 from sagelight.errors import ConfigError
@@ -58,7 +66,11 @@ class PhotoDataModule(pl.LightningDataModule):
         sampler = EpochSampler(len(dataset), self.seed, weights)
         # A last batch of one photo cannot pass through BatchNorm in training.
         leftover = len(dataset) % self.settings.batch_size
-        batches = BatchSampler(sampler, self.settings.batch_size, drop_last=leftover == 1)
+        batches = BatchSampler(
+            sampler,  # type: ignore[arg-type]
+            self.settings.batch_size,
+            drop_last=leftover == 1,
+        )
         return self._loader(dataset, batch_sampler=batches)
 
     def val_dataloader(self) -> Loader:

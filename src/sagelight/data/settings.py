@@ -15,7 +15,8 @@ class DataSettings:
         choices=("folder", "digits"),
     )
     root: str | None = setting(
-        None, "Folder of photos: train|validation|test/CLASS/photo.jpg, or CLASS/photo.jpg to be split."
+        None,
+        "Folder of photos: train|validation|test/CLASS/photo.jpg, or CLASS/photo.jpg to be split.",
     )
     image_size: int = setting(224, "Side in pixels of the square that the network sees.", least=8)
     resize_size: int | str = setting(
@@ -28,7 +29,9 @@ class DataSettings:
         "auto", "Photos in one evaluation step; auto is twice data.batch_size.", least=1
     )
     num_workers: int | str = setting(
-        "auto", "Loader processes; auto is the number of cores, and 0 for small photos or sets.", least=0
+        "auto",
+        "Loader processes; auto is the number of cores, and 0 for small photos or sets.",
+        least=0,
     )
     normalize: str = setting(
         "imagenet",
@@ -41,26 +44,41 @@ class DataSettings:
         choices=("shuffle", "balanced"),
     )
     validation_fraction: float = setting(
-        0.15, "Share of each class cut off for validation where the folder has none.", above=0, most=0.5
+        0.15,
+        "Share of each class cut off for validation where the folder has none.",
+        above=0,
+        most=0.5,
     )
     test_fraction: float = setting(
-        0.15, "Share of each class cut off for the test where the folder has none.", above=0, most=0.5
+        0.15,
+        "Share of each class cut off for the test where the folder has none.",
+        above=0,
+        most=0.5,
     )
-    split_seed: int = setting(0, "Which photos a cut takes; the same number takes the same ones.", least=0)
+    split_seed: int = setting(
+        0, "Which photos a cut takes; the same number takes the same ones.", least=0
+    )
 
 
 @dataclass
 class AugmentSettings:
     name: str = setting("light", "Name of the choice, for the record.")
     crop_scale: float = setting(
-        0.35, "Smallest share of the photo's area that a random crop keeps; 1 keeps all.", above=0, most=1
+        0.35,
+        "Smallest share of the photo's area that a random crop keeps; 1 keeps all.",
+        above=0,
+        most=1,
     )
     crop_ratio: float = setting(
         1.3333, "Largest change of aspect ratio by a random crop; 1 keeps it.", least=1, most=4
     )
-    horizontal_flip: float = setting(0.5, "Probability of mirroring left and right.", least=0, most=1)
+    horizontal_flip: float = setting(
+        0.5, "Probability of mirroring left and right.", least=0, most=1
+    )
     rotation: float = setting(0.0, "Largest rotation in degrees, either way.", least=0, most=180)
-    rand_augment: int = setting(0, "Operations of RandAugment on each photo; 0 is off.", least=0, most=14)
+    rand_augment: int = setting(
+        0, "Operations of RandAugment on each photo; 0 is off.", least=0, most=14
+    )
     rand_augment_magnitude: int = setting(
         9, "Strength of RandAugment's operations, 0 to 30.", least=0, most=30
     )
@@ -74,5 +92,7 @@ class AugmentSettings:
         0.0, "Beta parameter of mixup, which blends pairs of photos; 0 is off.", least=0
     )
     cutmix_alpha: float = setting(
-        0.0, "Beta parameter of cutmix, which pastes a patch of one photo into another; 0 is off.", least=0
+        0.0,
+        "Beta parameter of cutmix, which pastes a patch of one photo into another; 0 is off.",
+        least=0,
     )

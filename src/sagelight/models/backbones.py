@@ -84,9 +84,10 @@ def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
         options |= {"aux_logits": False, "init_weights": True, "transform_input": pretrained}
     try:
         module: nn.Module = torchvision.models.get_model(name, weights=None, **options)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, AssertionError) as error:
+        reason = str(error).rstrip("!.")
         raise ConfigError(
-            f"model.backbone={name} cannot be built for data.image_size={image_size}: {error}. "
+            f"model.backbone={name} cannot be built for data.image_size={image_size}: {reason}. "
             "Type data.image_size=224."
         ) from error
     return module

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, MetricCollection
@@ -84,7 +83,7 @@ class Classifier(pl.LightningModule):
         self.val_loss.reset()
         self.val_metrics.reset()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         groups = parameter_groups(self.network, self.config.finetune, self.config.optimizer)
         optimizer = build_optimizer(groups, self.config.optimizer)
         steps = int(self.trainer.estimated_stepping_batches)

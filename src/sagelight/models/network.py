@@ -35,7 +35,9 @@ class Network(nn.Module):
         load_weights(built, settings.backbone, settings.weights, image_size)
         self.backbone = built.module
         norm = nn.LayerNorm(built.width) if settings.head_norm == "layer" else nn.Identity()
-        self.head = nn.Sequential(norm, nn.Dropout(settings.dropout), nn.Linear(built.width, classes))
+        self.head = nn.Sequential(
+            norm, nn.Dropout(settings.dropout), nn.Linear(built.width, classes)
+        )
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.stages = find_stages(self.backbone)
@@ -108,7 +110,9 @@ def find_stages(backbone: nn.Module) -> list[list[str]]:
 
 def _parts(prefix: str, module: nn.Module) -> list[tuple[str, nn.Module | nn.Parameter]]:
     direct = [(prefix + n, p) for n, p in module.named_parameters(recurse=False)]
-    children = [(prefix + n, c) for n, c in module.named_children() if any(True for _ in c.parameters())]
+    children = [
+        (prefix + n, c) for n, c in module.named_children() if any(True for _ in c.parameters())
+    ]
     return [*direct, *children]
 
 

@@ -9,7 +9,9 @@ from sagelight.config.setting import setting
 
 @dataclass
 class ModelSettings:
-    backbone: str = setting("resnet18", "Any torchvision classification network, by its name there.")
+    backbone: str = setting(
+        "resnet18", "Any torchvision classification network, by its name there."
+    )
     weights: str = setting(
         "default",
         "default: torchvision's newest for this network; none: random; or the path of a .safetensors or .pth file.",
@@ -34,10 +36,15 @@ class FinetuneSettings:
         0.1, "Learning rate of the backbone as a multiple of optimizer.lr.", above=0, most=1
     )
     epochs_per_stage: int = setting(
-        1, "gradual: epochs before the next stage joins; the first epochs train the head alone.", least=1
+        1,
+        "gradual: epochs before the next stage joins; the first epochs train the head alone.",
+        least=1,
     )
     decay: float = setting(
-        0.75, "layer_decay: each stage further down learns this many times as fast.", above=0, most=1
+        0.75,
+        "layer_decay: each stage further down learns this many times as fast.",
+        above=0,
+        most=1,
     )
 
 
@@ -57,7 +64,9 @@ class LossSettings:
 class OptimizerSettings:
     name: str = setting("adamw", "sgd (with Nesterov momentum) or adamw.", choices=("sgd", "adamw"))
     lr: float = setting(1e-3, "Highest learning rate, that of the head.", above=0)
-    weight_decay: float = setting(0.01, "Weight decay of weights; never of biases and norms.", least=0)
+    weight_decay: float = setting(
+        0.01, "Weight decay of weights; never of biases and norms.", least=0
+    )
     momentum: float = setting(0.9, "sgd: momentum.", least=0, most=0.9999)
 
 
@@ -77,4 +86,6 @@ class ScheduleSettings:
     step_every: float = setting(
         0.3333, "step: share of all steps after which the rate falls.", above=0, most=1
     )
-    step_scale: float = setting(0.1, "step: what each fall multiplies the rate by.", above=0, most=1)
+    step_scale: float = setting(
+        0.1, "step: what each fall multiplies the rate by.", above=0, most=1
+    )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import get_model_weights
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from sagelight.errors import WeightsError
+from sagelight.errors import WeightsError, first_line
 from sagelight.models.backbones import Backbone
 
 State = dict[str, Tensor]
@@ -66,11 +65,13 @@ def _file_state(path: Path) -> State:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        with warnings.catch_warnings():
+            # torch warns of an unusual pickle, then refuses it; the refusal is enough.
+            warnings.simplefilter("ignore", UserWarning)
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # A damaged pickle can raise anything.
         raise WeightsError(
-            f"model.weights={path} cannot be read as a state dict: {first} "
+            f"model.weights={path} cannot be read as a state dict: {first_line(error)} "
             "Only tensors are loaded, never pickled objects: save model.state_dict()."
         ) from error
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
@@ -110,7 +111,11 @@ def _check_fit(state: State, backbone: Backbone, name: str, weights: str) -> Non
     ]
     complaints = [
         f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        for what, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", reshaped),
+        )
         if keys
     ]
     if complaints:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from sagelight.errors import RunError
+from sagelight.errors import RunError, first_line
 from sagelight.files import atomic
 from sagelight.training.settings import HpoSettings
 
@@ -58,9 +57,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if "state_dict" not in loaded:
             raise ValueError("it holds no state_dict")
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # A damaged pickle can raise anything.
         raise RunError(
-            f"{path} is no checkpoint that can be read ({str(error).splitlines()[0]}). "
+            f"{path} is no checkpoint that can be read ({first_line(error)}). "
             "Type resume=off to start anew."
         ) from error
     return loaded

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sagelight.bundle.card import CardFacts
 from sagelight.bundle.export import INPUT, Parity, write_model
 from sagelight.bundle.provenance import provenance
 from sagelight.bundle.spec import BundleSpec, Splits
 from sagelight.bundle.write import write_bundle
 from sagelight.config.save import config_digest
 from sagelight.config.schema import Config
+from sagelight.data.index import SPLITS
 from sagelight.data.module import PhotoDataModule
-from sagelight.errors import DataError
 from sagelight.files import write_csv, write_json
 from sagelight.metrics.evaluation import Evaluation, evaluate
 from sagelight.models.classifier import Classifier
@@ -59,7 +60,12 @@ def finish(
         _prove(folder / "model.onnx", data, found["validation"], limit)
 
     spec = _spec(config, run, data, command)
-    write_bundle(run.folder / "bundle", spec, metrics, write_proven_model)
+    facts = CardFacts(
+        f"{config.name}: {config.model.backbone}",
+        {split: data.index.counts(split) for split in SPLITS},
+        evaluations.get("test"),
+    )
+    write_bundle(run.folder / "bundle", spec, metrics, write_proven_model, facts)
     write_report(run.folder, data.index.root)
     write_json(run.folder / FINISHED, metrics)
     return metrics
@@ -78,9 +84,7 @@ def _prove(path: Path, data: PhotoDataModule, trained: Predictions, limit: int |
     parity.check()
 
 
-def _figures(
-    folder: Path, config: Config, evaluations: dict[str, Evaluation]
-) -> dict[str, float]:
+def _figures(folder: Path, config: Config, evaluations: dict[str, Evaluation]) -> dict[str, float]:
     names = {"test": "test", "validation": "val"}
     metrics: dict[str, float] = {}
     for split, name in names.items():

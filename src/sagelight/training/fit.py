@@ -136,7 +136,9 @@ def build_loggers(config: Config, folder: Path) -> list[Logger]:
     if config.logger.tensorboard:
         from pytorch_lightning.loggers import TensorBoardLogger
 
-        loggers.append(_optional("tensorboard", lambda: TensorBoardLogger(folder, "", "tensorboard")))
+        loggers.append(
+            _optional("tensorboard", lambda: TensorBoardLogger(folder, "", "tensorboard"))
+        )
     if config.logger.mlflow:
         from pytorch_lightning.loggers import MLFlowLogger
 
@@ -218,6 +220,8 @@ _EXPECTED_WARNINGS = (
     r".*Checkpoint directory .* exists and is not empty.*",
     # A batch in which no photo could be read; UnreadablePhotos has named them.
     r".*`training_step` returned `None`.*",
+    # finetune=head keeps the backbone in eval mode.
+    r".*module\(s\) in eval mode at the start of training.*",
     # Lightning 2.6 uses what torch 2.14 has deprecated.
     r".*isinstance\(treespec, LeafSpec\).*",
 )

@@ -14,7 +14,9 @@ def probe() -> Machine:
 
     On a CPU bf16 gains only with AMX units; without them it is up to ten times slower than fp32.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if torch.cuda.is_available():
         fast = torch.cuda.get_device_capability() >= (8, 0)
         return Machine(cores, "cuda", fast, "Ampere or later" if fast else "GPU before Ampere")
@@ -27,6 +29,4 @@ def probe() -> Machine:
 def _has_amx() -> bool:
     capabilities = torch.cpu.get_capabilities()
     # The second look sees a limit set by ONEDNN_MAX_CPU_ISA, which the first does not.
-    return bool(capabilities.get("amx_bf16")) and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    return bool(capabilities.get("amx_bf16")) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -32,9 +32,7 @@ def format_line(epoch: int, values: Mapping[str, float]) -> str:
 
 def metric_definitions() -> list[dict[str, str]]:
     """SageMaker's MetricDefinitions (`Name`, `Regex`) for every figure of the line."""
-    return [
-        {"Name": name, "Regex": rf"{PREFIX} .*\b{name}={_NUMBER}(?:\s|$)"} for name in COLUMNS
-    ]
+    return [{"Name": name, "Regex": rf"{PREFIX} .*\b{name}={_NUMBER}(?:\s|$)"} for name in COLUMNS]
 
 
 def _finite(value: float | None) -> bool:

@@ -48,7 +48,9 @@ def choose_run(config: Config, folder_was_auto: bool, fingerprint: str) -> Run:
     if config.resume not in (AUTO, "off"):
         checkpoint = Path(config.resume)
         if not checkpoint.is_file():
-            raise RunError(f"resume={checkpoint}: no such checkpoint. Type resume=auto or resume=off.")
+            raise RunError(
+                f"resume={checkpoint}: no such checkpoint. Type resume=auto or resume=off."
+            )
         _refuse_used(folder)
         return Run(folder, checkpoint)
     if config.resume == "off" or (folder_was_auto and not folder.parent.is_dir()):
@@ -127,7 +129,9 @@ def locked(folder: Path) -> Iterator[None]:
         ) from error
     with file:
         if not _lock(file):
-            raise RunError(f"run_dir={folder}: another process is training there. Type another run_dir.")
+            raise RunError(
+                f"run_dir={folder}: another process is training there. Type another run_dir."
+            )
         yield
 
 

@@ -41,7 +41,10 @@ class CallbackSettings:
         0, "Epochs without a better hpo.metric before training ends; 0 never stops early.", least=0
     )
     ema_decay: float = setting(
-        0.0, "Decay a step of an exponential moving average of the weights; 0 is off.", least=0, most=0.99999
+        0.0,
+        "Decay a step of an exponential moving average of the weights; 0 is off.",
+        least=0,
+        most=0.99999,
     )
 
 
@@ -49,9 +52,7 @@ class CallbackSettings:
 class LoggerSettings:
     tensorboard: bool = setting(False, "Write TensorBoard events into the run directory.")
     mlflow: bool = setting(False, "Log to MLflow.")
-    mlflow_uri: str = setting(
-        "auto", "MLflow tracking URI; auto is a SQLite file beside the runs."
-    )
+    mlflow_uri: str = setting("auto", "MLflow tracking URI; auto is a SQLite file beside the runs.")
 
 
 @dataclass
@@ -62,5 +63,7 @@ class HpoSettings:
         choices=("val/accuracy", "val/macro_f1", "val/top5_accuracy", "val/loss"),
     )
     direction: str = setting(
-        "auto", "auto: val/loss is minimized, all else maximized.", choices=("auto", "maximize", "minimize")
+        "auto",
+        "auto: val/loss is minimized, all else maximized.",
+        choices=("auto", "maximize", "minimize"),
     )

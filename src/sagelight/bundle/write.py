@@ -1,0 +1,83 @@
+"""Writing a bundle: whole under its final name, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+from sagelight.bundle.card import CardFacts, render_card
+from sagelight.bundle.spec import BundleSpec
+from sagelight.files import write_json, write_text
+
+MODEL_FILES = ("model.onnx", "model.safetensors")
+CODE = {"inference.py": "sagelight.serving", "preprocessing.py": "sagelight.bundle"}
+REQUIREMENTS = ("numpy", "onnxruntime", "pillow")
+
+
+def write_bundle(
+    folder: Path,
+    spec: BundleSpec,
+    metrics: Mapping[str, float],
+    write_model: Callable[[Path], None],
+    facts: CardFacts,
+) -> None:
+    """Write a bundle to `folder`, replacing the one that is there.
+
+    Args:
+        metrics: the content of metrics.json.
+        write_model: puts model.onnx and model.safetensors into the folder that it is given.
+        facts: what the model card says beyond `spec`.
+
+    Raises:
+        RuntimeError: `write_model` left one of its files out.
+    """
+    scratch = folder.with_name(f".bundle.{os.getpid()}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        write_model(scratch)
+        missing = [name for name in MODEL_FILES if not (scratch / name).is_file()]
+        if missing:
+            raise RuntimeError(f"write_model left no {' and no '.join(missing)}")
+        _write_code(scratch / "code")
+        write_json(scratch / "bundle.json", spec.to_dict())
+        write_json(scratch / "metrics.json", dict(metrics))
+        write_text(scratch / "README.md", render_card(spec, metrics, facts))
+        _sync(scratch)
+        _put_in_place(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _write_code(folder: Path) -> None:
+    folder.mkdir()
+    for name, package in CODE.items():
+        write_text(folder / name, (files(package) / name).read_text(encoding="utf-8"))
+    pins = [f"{name}=={version(name)}" for name in REQUIREMENTS]
+    write_text(folder / "requirements.txt", "\n".join(pins) + "\n")
+
+
+def _sync(folder: Path) -> None:
+    for name in MODEL_FILES:
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _put_in_place(scratch: Path, folder: Path) -> None:
+    if not folder.exists():
+        scratch.rename(folder)
+        return
+    old = scratch.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    try:
+        scratch.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)

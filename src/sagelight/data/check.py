@@ -1,0 +1,148 @@
+"""The data gate: is this folder of photos fit to train on? No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagelight.config.setting import group, setting
+from sagelight.data.index import SPLITS, ImageIndex, Sample
+from sagelight.data.inspect_file import CANNOT_BE_READ, Facts, content_digest, examine
+from sagelight.data.inspect_problems import (
+    class_problems,
+    copies,
+    file_problems,
+    paths_by_code,
+)
+from sagelight.data.inspect_report import SEVERITIES, DataReport, Problem, printable
+from sagelight.data.inspect_threads import spread
+from sagelight.data.prepare import open_index
+from sagelight.data.settings import DataSettings
+from sagelight.errors import DataError
+from sagelight.files import write_json
+
+__all__ = [
+    "CheckSettings",
+    "DataReport",
+    "Problem",
+    "enforce",
+    "inspect_data",
+    "run_check",
+]
+
+NAMED_FILES = 3
+Photo = tuple[str, Sample]
+
+
+@dataclass
+class CheckSettings:
+    data: DataSettings = group(DataSettings)
+    output: str | None = setting(None, "Also write what was found to this JSON file.")
+
+
+def run_check(settings: CheckSettings) -> None:
+    """The verb: look at every byte, tell, and fail when something would spoil a training.
+
+    Raises:
+        DataError: no such data, or at least one error in it.
+    """
+    report = inspect_data(open_index(settings.data), full=True)
+    print(report.text())
+    if settings.output:
+        Path(settings.output).parent.mkdir(parents=True, exist_ok=True)
+        write_json(Path(settings.output), report.to_dict())
+    if report.errors:
+        codes = ", ".join(f"{problem.code} ({problem.count})" for problem in report.errors)
+        raise DataError(
+            f"data.root={report.root} is not fit to train on: {codes}. "
+            "Mend it as told above, or train with check=warn."
+        )
+
+
+def inspect_data(index: ImageIndex, *, full: bool) -> DataReport:
+    """Look for what would spoil a training.
+
+    Args:
+        full: decode and hash every photo; otherwise read headers and tails, and hash only photos
+            of the same size and tail, which may be copies.
+    """
+    photos = [(split, sample) for split in SPLITS for sample in index.splits[split]]
+    facts = list(
+        spread(
+            lambda photo: examine(index.root / photo[1].path, full=full),
+            photos,
+            "Checking photos",
+            threads=None if full else 1,
+        )
+    )
+    by_code = paths_by_code((sample, fact) for (_, sample), fact in zip(photos, facts, strict=True))
+    by_code |= copies(_same_bytes(index.root, photos, facts))
+    problems = [*class_problems(index), *file_problems(by_code)]
+    return DataReport(
+        root=str(index.root),
+        fingerprint=index.fingerprint,
+        content_fingerprint=_content_fingerprint(photos, facts) if full else None,
+        full=full,
+        counts={
+            split: dict(zip(index.labels, index.counts(split), strict=True)) for split in SPLITS
+        },
+        cut=list(index.cut),
+        problems=sorted(problems, key=lambda problem: SEVERITIES.index(problem.severity)),
+        unreadable=sorted({path for code in CANNOT_BE_READ for path in by_code.get(code, [])}),
+    )
+
+
+def enforce(report: DataReport, policy: str) -> None:
+    """Act on a report.
+
+    Args:
+        policy: `strict` refuses errors and prints warnings; `warn` prints both; `off` does nothing.
+
+    Raises:
+        DataError: the policy is strict and there are errors.
+    """
+    if policy == "off":
+        return
+    if policy == "strict" and report.errors:
+        raise DataError(_refusal(report))
+    for problem in [*report.errors, *report.of("warning")]:
+        print(f"data.root={report.root}: {problem.severity}: {_brief(problem)}", file=sys.stderr)
+
+
+def _refusal(report: DataReport) -> str:
+    said = [_brief(problem) for problem in report.errors]
+    listed = f" {said[0]} " if len(said) == 1 else "".join(f"\n  {line}" for line in said) + "\n"
+    return (
+        f"data.root={report.root} is not fit to train on:{listed}"
+        f"Type `python launch/local.py check data.root={report.root}` for the whole list, "
+        "or check=warn to go on."
+    )
+
+
+def _brief(problem: Problem) -> str:
+    if not problem.files:
+        return problem.message
+    first = ", ".join(printable(path) for path in problem.files[:NAMED_FILES])
+    return f"{problem.message} ({first}{', ...' if problem.count > NAMED_FILES else ''})"
+
+
+def _same_bytes(root: Path, photos: list[Photo], facts: list[Facts]) -> list[list[Photo]]:
+    alike: dict[tuple[int, bytes, str], list[Photo]] = defaultdict(list)
+    for photo, fact in zip(photos, facts, strict=True):
+        if fact.tail:
+            alike[fact.size, fact.tail, fact.digest].append(photo)
+    same: dict[str, list[Photo]] = defaultdict(list)
+    for (_, _, digest), group_ in alike.items():
+        for photo in group_ if len(group_) > 1 else []:
+            same[digest or content_digest(root / photo[1].path)].append(photo)
+    return [group_ for group_ in same.values() if len(group_) > 1]
+
+
+def _content_fingerprint(photos: list[Photo], facts: list[Facts]) -> str:
+    lines = sorted(
+        f"{sample.path}\0{fact.digest}\n" for (_, sample), fact in zip(photos, facts, strict=True)
+    )
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()

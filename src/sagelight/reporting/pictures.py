@@ -1,0 +1,48 @@
+"""Thumbnails that travel inside the page."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from sagelight.bundle.preprocessing import UnreadableImageError, decode
+
+SIDE = 128
+QUALITY = 72
+# Below this side a picture is shown as its pixels, and compressed almost without loss.
+SMALL = 64
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A JPEG as a `data:` URI, or None and what is the matter with the file."""
+
+    uri: str | None
+    pixelated: bool = False
+    lack: str = ""
+
+
+def thumbnail(data_root: Path | None, file: str) -> Picture:
+    """The photo at `data_root/file`, at most 128 pixels on its longer side."""
+    if data_root is None:
+        return Picture(None, lack="not available")
+    path = data_root / file
+    if not path.is_file():
+        return Picture(None, lack="missing")
+    try:
+        image = decode(path)
+    except UnreadableImageError:
+        return Picture(None, lack="unreadable")
+    small = max(image.size) < SMALL
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return Picture(_jpeg(image, 95 if small else QUALITY), small)
+
+
+def _jpeg(image: Image.Image, quality: int) -> str:
+    file = BytesIO()
+    image.save(file, "JPEG", quality=quality, optimize=True, subsampling=0 if quality > 90 else 2)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

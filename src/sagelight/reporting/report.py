@@ -1,0 +1,87 @@
+"""One self-contained HTML page about one run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from sagelight import __version__
+from sagelight.files import write_text
+from sagelight.metrics.evaluation import ClassFigures
+from sagelight.reporting import origin
+from sagelight.reporting.confusion import confusion_matrix
+from sagelight.reporting.curves import learning_curves
+from sagelight.reporting.headline import headline
+from sagelight.reporting.mistakes import pair_exhibits, worst_mistakes, wrong_photos
+from sagelight.reporting.reliability import percent_range, reliability
+from sagelight.reporting.run import Run, read_run
+from sagelight.reporting.text import FILTERS
+
+HERE = Path(__file__).parent
+
+
+def write_report(run_dir: Path, data_root: Path | None) -> Path:
+    """Write `run_dir/report.html` from what the run has left so far, and return its path.
+
+    Args:
+        run_dir: a run's directory, finished or interrupted.
+        data_root: where the photos of evaluation/test.csv are; None shows none of them.
+
+    Raises:
+        RunError: no such directory, or a file in it is damaged.
+        BundleError: the bundle in it is damaged.
+    """
+    run = read_run(run_dir)
+    path = run_dir / "report.html"
+    write_text(path, _render(_content(run, data_root)))
+    return path
+
+
+def _content(run: Run, data_root: Path | None) -> dict[str, Any]:
+    test = run.test
+    return {
+        "run": run,
+        "data_root": data_root,
+        "version": __version__,
+        "headline": headline(run),
+        "curves": learning_curves(run),
+        "classes": sorted(test.per_class, key=_worst_first) if test else [],
+        "matrix": confusion_matrix(test) if test else None,
+        "pairs": pair_exhibits(run, data_root),
+        "wrong": len(wrong_photos(run)),
+        "worst": worst_mistakes(run, data_root),
+        "reliability": reliability(test) if test else None,
+        "check": origin.data_check(run),
+        "settings": origin.settings(run.config),
+        "environment": origin.environment(run),
+        "versions": origin.versions(run),
+        "commands": origin.commands(run),
+    }
+
+
+def _worst_first(row: ClassFigures) -> tuple[bool, float, str]:
+    return row.support == 0, row.f1, row.label
+
+
+def _render(content: dict[str, Any]) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({**FILTERS, "percent_range": percent_range})
+    script = (HERE / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return environment.get_template("report.html.j2").render(
+        **content,
+        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_digest=digest,
+    )

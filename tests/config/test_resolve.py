@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from sagelight.config.compose import compose
+from sagelight.config.resolve import Machine, guard, resolve
+from sagelight.config.verbs import parse_settings
+from sagelight.data.check import CheckSettings
+from sagelight.errors import ConfigError
+
+LAPTOP = Machine(cores=4, accelerator="cpu", fast_bf16=False, reason="CPU without AMX")
+SERVER = Machine(cores=64, accelerator="cuda", fast_bf16=True, reason="Ampere or later")
+
+
+def test_every_auto_is_resolved_and_told() -> None:
+    config = compose(["experiment=resnet18", "data.root=photos"])
+    before = {n for n, v in _flat(asdict(config)).items() if v == "auto"} - {"resume"}
+    told = {choice.name for choice in resolve(config, LAPTOP, 1000)}
+    assert told == before
+    config.resume = "off"
+    guard(config)
+
+
+def test_a_leaking_auto_is_our_fault() -> None:
+    with pytest.raises(RuntimeError, match="unresolved auto in run_dir"):
+        guard(compose(["resume=off", "name=x"]))
+
+
+@pytest.mark.parametrize(
+    ("machine", "photos", "size", "workers"),
+    [
+        (LAPTOP, 1000, 224, 4),
+        (SERVER, 1000, 224, 8),
+        (LAPTOP, 100, 224, 0),
+        (LAPTOP, 1000, 32, 0),
+        (Machine(1, "cpu", False, ""), 1000, 224, 0),
+    ],
+)
+def test_loader_processes(machine: Machine, photos: int, size: int, workers: int) -> None:
+    config = compose(["experiment=resnet18", f"data.image_size={size}"])
+    resolve(config, machine, photos)
+    assert config.data.num_workers == workers
+
+
+def test_bf16_only_where_the_hardware_gains() -> None:
+    slow, fast = compose([]), compose([])
+    resolve(slow, LAPTOP, 1000)
+    resolve(fast, SERVER, 1000)
+    assert (slow.trainer.precision, fast.trainer.precision) == ("32-true", "bf16-mixed")
+
+
+def test_what_a_person_said_is_kept() -> None:
+    config = compose(["data.num_workers=3", "data.resize_size=40", "run_dir=here"])
+    resolve(config, LAPTOP, 1000)
+    assert (config.data.num_workers, config.data.resize_size, config.run_dir) == (3, 40, "here")
+
+
+def test_run_dirs_of_one_second_do_not_collide() -> None:
+    first = compose([])
+    resolve(first, LAPTOP, 1000)
+    Path(first.run_dir).mkdir(parents=True)
+    second = compose([])
+    resolve(second, LAPTOP, 1000)
+    assert first.run_dir != second.run_dir
+
+
+@pytest.mark.parametrize(
+    ("typed", "part"),
+    [
+        ("trainer.accelerator=cuda", "this machine has none that PyTorch can use"),
+        ("trainer.precision=16-mixed", "needs a GPU"),
+    ],
+)
+def test_what_the_machine_lacks_is_refused(typed: str, part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        resolve(compose([typed]), LAPTOP, 1000)
+
+
+def test_other_verbs_take_groups_and_refuse_what_they_do_not_have() -> None:
+    settings = parse_settings(CheckSettings, ["data=digits", "data.split_seed=3"], "check")
+    assert (settings.data.root, settings.data.split_seed) == ("data/digits", 3)
+    with pytest.raises(ConfigError, match=r"^check has no setting data.rot. Did you mean data.root"):
+        parse_settings(CheckSettings, ["data.rot=x"], "check")
+    with pytest.raises(ConfigError, match=r"^data=digit: there is no such data. Did you mean digits"):
+        parse_settings(CheckSettings, ["data=digit"], "check")
+    with pytest.raises(ConfigError, match=r"^data.split_seed=x: "):
+        parse_settings(CheckSettings, ["data.split_seed=x"], "check")
+
+
+def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

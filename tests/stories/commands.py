@@ -1,0 +1,65 @@
+"""Commands as a person types them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sagelight.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = ROOT / "launch" / "local.py"
+# Seconds long on a tiny network, with the hardest settings for exact repetition.
+TINY = [
+    "experiment=squeezenet",
+    "model.backbone=squeezenet1_1",
+    "model.weights=none",
+    "data.image_size=32",
+    "data.batch_size=8",
+    "data.num_workers=0",
+    "trainer.precision=32-true",
+    "finetune.backbone_lr_scale=1",
+    "optimizer.lr=0.003",
+]
+
+
+def run(*words: str) -> int:
+    """Run a command in this process."""
+    return main(list(words))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that must be refused, and give its one message."""
+    capsys.readouterr()
+    assert main(list(words)) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert "Traceback" not in message
+    return message.removeprefix("error: ").strip()
+
+
+def start(*words: str, **options: object) -> subprocess.Popen[str]:
+    """Start a command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(LOCAL), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(run_dir: Path) -> list[tuple[str, str, str]]:
+    rows = read_csv(run_dir / "metrics.csv")
+    return [(row["epoch"], row["train/loss"], row["val/loss"]) for row in rows]

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from sagelight.config.compose import compose
+from sagelight.config.resolve import Machine, resolve
+from sagelight.config.save import save
+from sagelight.config.schema import Config
+from sagelight.errors import RunError
+from sagelight.training.checkpoints import read_checkpoint
+from sagelight.training.run import Run, choose_run, locked, point_latest
+
+MACHINE = Machine(2, "cpu", False, "")
+
+
+def resolved(*typed: str) -> Config:
+    config = compose(typed)
+    resolve(config, MACHINE, 1000)
+    return config
+
+
+def leave_run(folder: Path, config: Config, fingerprint: str = "f", finished: bool = False) -> None:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    save(config, folder / "config.yaml")
+    (folder / "check.json").write_text(json.dumps({"fingerprint": fingerprint}))
+    if finished:
+        (folder / "metrics.json").write_text("{}")
+
+
+def test_unfinished_run_of_the_same_configuration_and_photos_is_continued() -> None:
+    config = resolved()
+    leave_run(Path("runs/digits/2026-01-01"), config)
+    leave_run(Path("runs/digits/2026-01-02"), config, fingerprint="other photos")
+    leave_run(Path("runs/digits/2026-01-03"), config, finished=True)
+    leave_run(Path("runs/digits/2026-01-04"), resolved("seed=1"))
+    run = choose_run(config, True, "f")
+    assert run.folder == Path("runs/digits/2026-01-01")
+    assert run.checkpoint == run.folder / "checkpoints" / "last.ckpt"
+
+
+def test_run_that_another_process_writes_is_left_alone() -> None:
+    config = resolved()
+    leave_run(Path("runs/digits/2026-01-01"), config)
+    context = multiprocessing.get_context("spawn")
+    ready, leave = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=("runs/digits/2026-01-01", ready, leave))
+    holder.start()
+    try:
+        assert ready.wait(60)
+        assert choose_run(config, True, "f").checkpoint is None
+        with pytest.raises(RunError, match="another process is training there"), locked(
+            Path("runs/digits/2026-01-01")
+        ):
+            pass
+    finally:
+        leave.set()
+        holder.join()
+
+
+def _hold(folder: str, ready: object, leave: object) -> None:
+    with locked(Path(folder)):
+        ready.set()  # type: ignore[attr-defined]
+        leave.wait(60)  # type: ignore[attr-defined]
+
+
+def test_resume_off_starts_anew() -> None:
+    config = resolved("resume=off")
+    leave_run(Path("runs/digits/2026-01-01"), config)
+    assert choose_run(config, True, "f").checkpoint is None
+
+
+def test_named_folder_is_continued_only_by_the_same_run() -> None:
+    config = resolved("run_dir=here")
+    leave_run(Path("here"), config)
+    assert choose_run(config, False, "f").checkpoint == Path("here/checkpoints/last.ckpt")
+    with pytest.raises(RunError, match=r"another configuration\. Type another run_dir"):
+        choose_run(resolved("run_dir=here", "seed=1"), False, "f")
+    with pytest.raises(RunError, match=r"other photos: data.root has changed"):
+        choose_run(config, False, "g")
+    with pytest.raises(RunError, match=r"is not empty.*or resume=auto to continue it"):
+        choose_run(resolved("run_dir=here", "resume=off"), False, "f")
+
+
+def test_folder_of_something_else_is_never_written() -> None:
+    Path("home").mkdir()
+    Path("home/letter.txt").touch()
+    with pytest.raises(RunError, match=r"run_dir=home is not empty, and nothing in it is overwritten"):
+        choose_run(resolved("run_dir=home"), False, "f")
+
+
+def test_resume_from_a_path() -> None:
+    with pytest.raises(RunError, match=r"resume=no.ckpt: no such checkpoint"):
+        choose_run(resolved("resume=no.ckpt"), True, "f")
+    Path("some.ckpt").touch()
+    assert choose_run(resolved("resume=some.ckpt"), True, "f").checkpoint == Path("some.ckpt")
+
+
+@pytest.mark.parametrize("folder", ["file/run", "/proc/run"])
+def test_folder_that_cannot_be_written(folder: str) -> None:
+    Path("file").touch()
+    with pytest.raises(RunError, match=f"run_dir={folder} cannot be written: .*Type run_dir=DIR"), locked(
+        Path(folder)
+    ):
+        pass
+
+
+def test_latest_points_at_the_newest() -> None:
+    for name in ("a", "b"):
+        Path("runs/x", name).mkdir(parents=True)
+        point_latest(Path("runs/x", name))
+    assert Path("runs/latest").resolve() == Path("runs/x/b").resolve()
+    assert os.readlink("runs/latest") == "x/b"
+    point_latest(Path("elsewhere"))
+
+
+def test_finished_is_told_by_metrics() -> None:
+    leave_run(Path("a"), resolved(), finished=True)
+    leave_run(Path("b"), resolved())
+    assert Run(Path("a")).finished
+    assert not Run(Path("b")).finished
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 half a file"])
+def test_damaged_checkpoint_is_refused(content: bytes) -> None:
+    Path("x.ckpt").write_bytes(content)
+    with pytest.raises(RunError, match=r"x.ckpt is no checkpoint that can be read .*resume=off"):
+        read_checkpoint(Path("x.ckpt"))
+
+
+def test_file_of_another_kind_is_no_checkpoint() -> None:
+    torch.save({"weights": 1}, "x.ckpt")
+    with pytest.raises(RunError, match="it holds no state_dict"):
+        read_checkpoint(Path("x.ckpt"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from images import make_folder
 
 CLASSES = {"blue": 14, "green": 12, "red": 10}

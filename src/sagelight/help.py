@@ -83,3 +83,18 @@ def _entry(name: str, indent: int, text: str) -> list[str]:
     return textwrap.wrap(
         text, WIDTH, initial_indent=f"  {name:<{indent}}", subsequent_indent=" " * (indent + 2)
     )
+
+
+def with_settings_table(readme: str) -> str:
+    """The README's text with its table of settings made anew."""
+    start = readme.index("| setting | default |")
+    end = readme.index("\n\n", start) + 1
+    return readme[:start] + settings_table() + readme[end:]
+
+
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+
+    path = Path(sys.argv[1])
+    path.write_text(with_settings_table(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sagelight.config.compose import compose, load
 from sagelight.config.groups import GROUPS, conf_dir, group_choices
 from sagelight.config.save import config_digest, save, saved_digest
+from sagelight.config.schema import Config
 from sagelight.errors import ConfigError
 
 EVERY_CHOICE = [f"{group}={choice}" for group in GROUPS for choice in group_choices(group)]
@@ -15,12 +18,30 @@ LISTS = "`python launch/local.py train --help` lists every setting."
 
 def test_default_is_the_digits_that_need_no_download() -> None:
     config = compose([])
-    assert (config.name, config.data.root, config.model.weights) == ("digits", "data/digits", "none")
+    assert (config.name, config.data.root, config.model.weights) == (
+        "digits",
+        "data/digits",
+        "none",
+    )
 
 
 @pytest.mark.parametrize("choice", EVERY_CHOICE)
 def test_every_shipped_choice_composes(choice: str) -> None:
     compose([choice])
+
+
+def test_the_default_choices_are_the_defaults_that_help_shows() -> None:
+    root = yaml.safe_load((conf_dir() / "train.yaml").read_text())["defaults"]
+    chosen = {
+        group: name for entry in root if isinstance(entry, dict) for group, name in entry.items()
+    }
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    for group, name in chosen.items():
+        if group == "experiment":
+            continue
+        defaults = dataclasses.asdict(fields[group].default_factory())  # type: ignore[misc]
+        choice = yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text())
+        assert choice == {key: defaults[key] for key in choice}, group
 
 
 def test_conf_holds_no_folder_that_is_not_a_group() -> None:
@@ -45,10 +66,10 @@ def test_the_command_line_wins_over_the_experiment() -> None:
         ("optimizer.lrr=1", f"unknown setting optimizer.lrr. Did you mean optimizer.lr, optimizer or optimizer.name? {LISTS}"),
         ("+optimizer.lrr=1", f"unknown setting optimizer.lrr. Did you mean optimizer.lr, optimizer or optimizer.name? {LISTS}"),
         ("++lr=3", f"unknown setting lr. Did you mean optimizer.lr? {LISTS}"),
-        ("optimizer.lr=abc", "optimizer.lr=abc: must be a number. The default is optimizer.lr=0.001."),
-        ("optimizer.lr=-1", "optimizer.lr=-1.0: must be greater than 0. The default is 0.001."),
-        ("optimizer.lr=nan", "optimizer.lr=nan: must be greater than 0. The default is 0.001."),
-        ("optimizer.lr=inf", "optimizer.lr=inf: must be a finite number. The default is 0.001."),
+        ("optimizer.lr=abc", "optimizer.lr=abc: must be a number. The default is optimizer.lr=0.003."),
+        ("optimizer.lr=-1", "optimizer.lr=-1.0: must be greater than 0. The default is 0.003."),
+        ("optimizer.lr=nan", "optimizer.lr=nan: must be greater than 0. The default is 0.003."),
+        ("optimizer.lr=inf", "optimizer.lr=inf: must be a finite number. The default is 0.003."),
         ("trainer.max_epochs=0", "trainer.max_epochs=0: must be at least 1. The default is 10."),
         ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: must be a whole number. The default is trainer.max_epochs=10."),
         ("trainer.limit_train_batches=x", "trainer.limit_train_batches=x: must be a whole number or null. The default is trainer.limit_train_batches=null."),

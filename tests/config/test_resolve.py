@@ -82,9 +82,13 @@ def test_what_the_machine_lacks_is_refused(typed: str, part: str) -> None:
 def test_other_verbs_take_groups_and_refuse_what_they_do_not_have() -> None:
     settings = parse_settings(CheckSettings, ["data=digits", "data.split_seed=3"], "check")
     assert (settings.data.root, settings.data.split_seed) == ("data/digits", 3)
-    with pytest.raises(ConfigError, match=r"^check has no setting data.rot. Did you mean data.root"):
+    with pytest.raises(
+        ConfigError, match=r"^check has no setting data.rot. Did you mean data.root"
+    ):
         parse_settings(CheckSettings, ["data.rot=x"], "check")
-    with pytest.raises(ConfigError, match=r"^data=digit: there is no such data. Did you mean digits"):
+    with pytest.raises(
+        ConfigError, match=r"^data=digit: there is no such data. Did you mean digits"
+    ):
         parse_settings(CheckSettings, ["data=digit"], "check")
     with pytest.raises(ConfigError, match=r"^data.split_seed=x: "):
         parse_settings(CheckSettings, ["data.split_seed=x"], "check")

@@ -8,7 +8,14 @@ import torch
 
 from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.data.augment import batch_transform, class_weights, training_transform, varies
-from sagelight.data.dataset import Draw, EpochSampler, PhotoDataset, Unreadable, collate, derived_seed
+from sagelight.data.dataset import (
+    Draw,
+    EpochSampler,
+    PhotoDataset,
+    Unreadable,
+    collate,
+    derived_seed,
+)
 from sagelight.data.index import index_images
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.settings import AugmentSettings, DataSettings
@@ -93,7 +100,9 @@ def test_unreadable_photos_are_named_and_left_out(photos: Path, tmp_path: Path) 
 def test_batch_larger_than_the_data_is_refused(photos: Path) -> None:
     with pytest.raises(
         ConfigError,
-        match=re.escape("data.batch_size=512 is larger than the 24 training photos. Type data.batch_size=6."),
+        match=re.escape(
+            "data.batch_size=512 is larger than the 24 training photos. Type data.batch_size=6."
+        ),
     ):
         module(photos, batch_size=512)
 

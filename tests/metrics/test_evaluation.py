@@ -120,7 +120,7 @@ def test_figures_carry_the_split_in_their_names() -> None:
     figures = found.figures("test")
     assert figures["test/accuracy"] == found.accuracy
     assert figures["test/macro_f1"] == found.macro_f1
-    assert len(figures) == 9
+    assert len(figures) == 11
 
 
 @pytest.mark.parametrize(
@@ -136,3 +136,16 @@ def test_figures_carry_the_split_in_their_names() -> None:
 def test_what_cannot_be_measured_is_refused(probabilities: np.ndarray, targets: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"fit|finite"):
         evaluate(probabilities, targets, ["a", "b"])
+
+
+def test_bootstrap_interval_of_macro_f1_narrows_with_photos() -> None:
+    def interval(copies: int) -> tuple[float, float, float]:
+        rows = np.tile(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]]), (copies, 1))
+        targets = np.tile(np.array([0, 1, 1, 1]), copies)
+        found = evaluate(rows, targets, ["a", "b"])
+        return found.macro_f1_low, found.macro_f1, found.macro_f1_high
+
+    low, middle, high = interval(5)
+    assert 0 <= low < middle < high <= 1
+    narrow_low, _, narrow_high = interval(100)
+    assert narrow_high - narrow_low < (high - low) / 3

@@ -137,7 +137,10 @@ def test_head_settings() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet81", "model.backbone=resnet81: torchvision has no such network. Did you mean resnet18"),
+        (
+            "resnet81",
+            "model.backbone=resnet81: torchvision has no such network. Did you mean resnet18",
+        ),
         ("zzz", "torchvision has no such network. Some of them: alexnet"),
     ],
 )
@@ -147,5 +150,7 @@ def test_unknown_backbone_names_the_nearest(name: str, message: str) -> None:
 
 
 def test_image_size_that_a_network_cannot_take() -> None:
-    with pytest.raises(ConfigError, match=r"cannot be built for data.image_size=30.*image_size=224"):
+    with pytest.raises(
+        ConfigError, match=r"cannot be built for data.image_size=30.*image_size=224"
+    ):
         build_backbone("vit_b_16", 30, False)

@@ -54,7 +54,9 @@ def test_another_network_is_refused_by_its_keys(tmp_path: Path, backbone: Backbo
     with pytest.raises(WeightsError) as refusal:
         load_weights(backbone, "squeezenet1_1", str(path), 64)
     message = str(refusal.value)
-    assert message.startswith(f"model.weights={path} belongs to another network than model.backbone=")
+    assert message.startswith(
+        f"model.weights={path} belongs to another network than model.backbone="
+    )
     assert "52 missing" not in message
     assert "features.0.weight" in message
     assert "layer1.0" in message or "bn1.weight" in message
@@ -109,7 +111,9 @@ def test_torchvision_weights_without_network_say_which_file_goes_where(
     with pytest.raises(WeightsError) as refusal:
         load_weights(build_backbone("resnet18", 64, True), "resnet18", "default", 64)
     target = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
-    assert f"Put resnet18-f37072fd.pth at {target}, or type model.weights=PATH" in str(refusal.value)
+    assert f"Put resnet18-f37072fd.pth at {target}, or type model.weights=PATH" in str(
+        refusal.value
+    )
 
 
 def test_torchvision_weights_in_the_cache_are_used(
@@ -122,7 +126,9 @@ def test_torchvision_weights_in_the_cache_are_used(
     torch.save(original, cached)
     backbone = build_backbone("squeezenet1_1", 64, True)
     load_weights(backbone, "squeezenet1_1", "default", 64)
-    assert torch.equal(backbone.module.state_dict()["features.0.weight"], original["features.0.weight"])
+    assert torch.equal(
+        backbone.module.state_dict()["features.0.weight"], original["features.0.weight"]
+    )
 
 
 def test_position_embeddings_are_fitted_to_the_image_size(tmp_path: Path) -> None:

@@ -8,24 +8,37 @@ from pathlib import Path
 
 import pytest
 import yaml
-from stories.commands import TINY, losses, read_csv, refused, run
 
 from sagelight.bundle.spec import BundleSpec
+from stories.commands import TINY, losses, read_csv, refused, run
 
 
 @pytest.fixture(scope="module")
 def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("journey") / "runs" / "one"
-    assert run("train", *TINY, f"data.root={photos}", "trainer.max_epochs=8", f"run_dir={folder}") == 0
+    assert (
+        run("train", *TINY, f"data.root={photos}", "trainer.max_epochs=8", f"run_dir={folder}") == 0
+    )
     return folder
 
 
 def test_the_run_leaves_what_is_promised(finished: Path) -> None:
-    for name in (
-        "config.yaml metrics.json metrics.csv report.html check.json checkpoints/last.ckpt checkpoints/best.ckpt "
-        "bundle/bundle.json bundle/model.onnx bundle/model.safetensors bundle/metrics.json bundle/README.md "
-        "bundle/code/inference.py bundle/code/requirements.txt"
-    ).split():
+    for name in [
+        "config.yaml",
+        "metrics.json",
+        "metrics.csv",
+        "report.html",
+        "check.json",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        "bundle/bundle.json",
+        "bundle/model.onnx",
+        "bundle/model.safetensors",
+        "bundle/metrics.json",
+        "bundle/README.md",
+        "bundle/code/inference.py",
+        "bundle/code/requirements.txt",
+    ]:
         assert (finished / name).is_file(), name
     assert not list(finished.rglob("*.tmp"))
     assert (finished.parent / "latest").resolve() == finished.resolve()
@@ -35,7 +48,13 @@ def test_it_learned(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["test/accuracy"] >= 0.8
     assert metrics["val/accuracy"] >= 0.8
-    for name in ("test/top5_accuracy", "test/macro_f1", "test/ece", "best_epoch", "images_per_second"):
+    for name in (
+        "test/top5_accuracy",
+        "test/macro_f1",
+        "test/ece",
+        "best_epoch",
+        "images_per_second",
+    ):
         assert name in metrics
     assert json.loads((finished / "bundle" / "metrics.json").read_text()) == metrics
 
@@ -56,11 +75,15 @@ def test_evaluate_gives_the_same_label_on_every_test_photo(
     out = tmp_path / "measured.json"
     assert run("evaluate", f"bundle={finished}/bundle", f"data.root={photos}", f"output={out}") == 0
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert json.loads(out.read_text())["accuracy"] == metrics["test/accuracy"]
-    trained = {row["file"]: row["predicted"] for row in read_csv(finished / "evaluation" / "test.csv")}
-    served = {row["file"]: row["predicted"] for row in read_csv(out.with_suffix(".csv"))}
+    assert json.loads(out.read_text())["test/accuracy"] == metrics["test/accuracy"]
+    trained = {
+        row["file"]: row["predicted"] for row in read_csv(finished / "evaluation" / "test.csv")
+    }
+    served = {
+        row["file"]: row["predicted"] for row in read_csv(tmp_path / "measured.predictions.csv")
+    }
     assert served == trained
-    assert f"{metrics['test/accuracy']:.3f}"[:4] in capsys.readouterr().out
+    assert f"accuracy        {metrics['test/accuracy']:.4f}" in capsys.readouterr().out
 
 
 def test_predict_agrees_with_the_test(finished: Path, photos: Path, tmp_path: Path) -> None:
@@ -124,10 +147,11 @@ def test_a_logger_that_is_not_installed_says_what_to_type(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
 
-
     if importlib.util.find_spec("mlflow"):
         pytest.skip("mlflow is installed here")
-    message = refused(capsys, "train", *TINY, f"data.root={photos}", "trainer=smoke", "logger=mlflow")
+    message = refused(
+        capsys, "train", *TINY, f"data.root={photos}", "trainer=smoke", "logger=mlflow"
+    )
     assert message == (
         "logger=mlflow needs a package that is not installed. "
         "Type pip install 'sagelight[mlflow]', or logger=csv."

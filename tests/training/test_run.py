@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from pathlib import Path
 
 import pytest
@@ -55,8 +54,9 @@ def test_run_that_another_process_writes_is_left_alone() -> None:
     try:
         assert ready.wait(60)
         assert choose_run(config, True, "f").checkpoint is None
-        with pytest.raises(RunError, match="another process is training there"), locked(
-            Path("runs/digits/2026-01-01")
+        with (
+            pytest.raises(RunError, match="another process is training there"),
+            locked(Path("runs/digits/2026-01-01")),
         ):
             pass
     finally:
@@ -91,7 +91,9 @@ def test_named_folder_is_continued_only_by_the_same_run() -> None:
 def test_folder_of_something_else_is_never_written() -> None:
     Path("home").mkdir()
     Path("home/letter.txt").touch()
-    with pytest.raises(RunError, match=r"run_dir=home is not empty, and nothing in it is overwritten"):
+    with pytest.raises(
+        RunError, match=r"run_dir=home is not empty, and nothing in it is overwritten"
+    ):
         choose_run(resolved("run_dir=home"), False, "f")
 
 
@@ -105,8 +107,9 @@ def test_resume_from_a_path() -> None:
 @pytest.mark.parametrize("folder", ["file/run", "/proc/run"])
 def test_folder_that_cannot_be_written(folder: str) -> None:
     Path("file").touch()
-    with pytest.raises(RunError, match=f"run_dir={folder} cannot be written: .*Type run_dir=DIR"), locked(
-        Path(folder)
+    with (
+        pytest.raises(RunError, match=f"run_dir={folder} cannot be written: .*Type run_dir=DIR"),
+        locked(Path(folder)),
     ):
         pass
 
@@ -116,7 +119,7 @@ def test_latest_points_at_the_newest() -> None:
         Path("runs/x", name).mkdir(parents=True)
         point_latest(Path("runs/x", name))
     assert Path("runs/latest").resolve() == Path("runs/x/b").resolve()
-    assert os.readlink("runs/latest") == "x/b"
+    assert Path("runs/latest").readlink() == Path("x/b")
     point_latest(Path("elsewhere"))
 
 

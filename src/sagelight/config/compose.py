@@ -210,4 +210,3 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
         (text.lstrip("+") for text in overrides if text.lstrip("+").startswith(f"{key}=")), key
     )
     return type_complaint(typed, key) or f"{typed}: {first_line(cause)}"
-

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CALIBRATION_BINS = 15
+BOOTSTRAP_SAMPLES = 1000
 # The 97.5 % quantile of the normal distribution, for intervals of 95 %.
 NORMAL_QUANTILE = 1.959964
 
@@ -45,6 +46,8 @@ class Evaluation:
         accuracy, top5_accuracy: share of photos whose label is first, or among the first five.
         accuracy_low, accuracy_high: 95 % score interval of the accuracy (Wilson 1927), over photos.
         macro_precision, macro_recall, macro_f1: unweighted means over classes that have photos.
+        macro_f1_low, macro_f1_high: 95 % percentile bootstrap interval of macro F1, over 1,000 redraws of
+            the photos.
         ece: expected calibration error of the top probability in 15 equal bins (Guo et al. 2017, eq. 3).
         confusion: counts, `confusion[true][predicted]`, in the order of `labels`.
     """
@@ -59,6 +62,8 @@ class Evaluation:
     macro_precision: float
     macro_recall: float
     macro_f1: float
+    macro_f1_low: float
+    macro_f1_high: float
     ece: float
     per_class: list[ClassFigures]
     confusion: list[list[int]]
@@ -68,7 +73,7 @@ class Evaluation:
         """The scalar figures, named `<split>/<figure>` as in metrics.json."""
         names = (
             "loss accuracy accuracy_low accuracy_high top5_accuracy "
-            "macro_precision macro_recall macro_f1 ece"
+            "macro_precision macro_recall macro_f1 macro_f1_low macro_f1_high ece"
         )
         return {f"{split}/{name}": float(getattr(self, name)) for name in names.split()}
 
@@ -114,6 +119,7 @@ def evaluate(
     per_class = _per_class(confusion, labels)
     present = [row for row in per_class if row.support > 0]
     low, high = _score_interval(int(correct.sum()), count)
+    f1_low, f1_high = _bootstrap_macro_f1(confusion)
     calibration = _calibration(probabilities.max(axis=1), correct)
     truth = probabilities[np.arange(count), targets]
     return Evaluation(
@@ -127,11 +133,30 @@ def evaluate(
         macro_precision=float(np.mean([row.precision for row in present])),
         macro_recall=float(np.mean([row.recall for row in present])),
         macro_f1=float(np.mean([row.f1 for row in present])),
+        macro_f1_low=f1_low,
+        macro_f1_high=f1_high,
         ece=sum(b.count * abs(b.confidence - b.accuracy) for b in calibration) / count,
         per_class=per_class,
         confusion=confusion.tolist(),
         calibration=calibration,
     )
+
+
+def _bootstrap_macro_f1(confusion: NDArray[np.int64]) -> tuple[float, float]:
+    """Percentile bootstrap over photos: redrawing N photos redraws the N counts of the matrix."""
+    true, predicted = np.nonzero(confusion)
+    counts = confusion[true, predicted]
+    generator = np.random.default_rng(0)
+    draws = generator.multinomial(counts.sum(), counts / counts.sum(), BOOTSTRAP_SAMPLES)
+    scores = []
+    for draw in draws:
+        support = np.bincount(true, draw, len(confusion))
+        claimed = np.bincount(predicted, draw, len(confusion))
+        hits = np.bincount(true, draw * (true == predicted), len(confusion))
+        present = support > 0
+        scores.append(float((2 * hits[present] / (support + claimed)[present]).mean()))
+    low, high = np.percentile(scores, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _top_k_correct(

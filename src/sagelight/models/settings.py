@@ -51,7 +51,7 @@ class FinetuneSettings:
 @dataclass
 class LossSettings:
     label_smoothing: float = setting(
-        0.0, "Share of the target spread over the other classes.", least=0, most=0.5
+        0.1, "Share of the target spread over the other classes.", least=0, most=0.5
     )
     class_weights: str = setting(
         "none",
@@ -63,7 +63,7 @@ class LossSettings:
 @dataclass
 class OptimizerSettings:
     name: str = setting("adamw", "sgd (with Nesterov momentum) or adamw.", choices=("sgd", "adamw"))
-    lr: float = setting(1e-3, "Highest learning rate, that of the head.", above=0)
+    lr: float = setting(3e-3, "Highest learning rate, that of the head.", above=0)
     weight_decay: float = setting(
         0.01, "Weight decay of weights; never of biases and norms.", least=0
     )

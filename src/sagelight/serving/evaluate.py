@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sagelight.bundle.spec import BundleSpec
 from sagelight.config.setting import group, setting
-from sagelight.data.index import ImageIndex, index_images
+from sagelight.data.index import ImageIndex
+from sagelight.data.prepare import open_index
 from sagelight.data.settings import DataSettings
 from sagelight.errors import SagelightError
 from sagelight.files import write_csv, write_json
@@ -29,6 +30,7 @@ class EvaluateSettings:
         None, "FILE.json for the figures; one row a photo goes to FILE.predictions.csv beside it."
     )
     batch_size: int = setting(32, "Photos to one run of the network.", least=1)
+    # Of these only name and root matter: how photos are cut and preprocessed is in the bundle.
     data: DataSettings = group(DataSettings)
 
 
@@ -63,16 +65,14 @@ def run_evaluate(settings: EvaluateSettings) -> None:
 
 def index_for(spec: BundleSpec, data: DataSettings) -> ImageIndex:
     """The photos of `data.root`, split by the fractions and the seed that the bundle recorded."""
-    root = Path(data.root or "")
-    if data.name == "digits":
-        from sagelight.data.digits import write_digits
-
-        write_digits(root)
-    return index_images(
-        root,
-        validation_fraction=spec.splits.validation_fraction,
-        test_fraction=spec.splits.test_fraction,
-        split_seed=spec.splits.split_seed,
+    cut = spec.splits
+    return open_index(
+        replace(
+            data,
+            validation_fraction=cut.validation_fraction,
+            test_fraction=cut.test_fraction,
+            split_seed=cut.split_seed,
+        )
     )
 
 

@@ -31,7 +31,8 @@ class TrainerSettings:
         None, "Validation and test batches; null takes all.", least=1
     )
     deterministic: bool = setting(
-        True, "Refuse operations whose result changes from run to run on one machine."
+        True,
+        "Choose operations whose result does not change from run to run, where there are such.",
     )
 
 

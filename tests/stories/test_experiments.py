@@ -1,0 +1,24 @@
+"""A smoke twin of every recipe: composed as shipped, shrunk to tiny photos, fitted and bundled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sagelight.config.groups import group_choices
+from sagelight.serving.predictor import Predictor
+from stories.commands import run
+
+
+@pytest.mark.parametrize("name", group_choices("experiment"))
+def test_every_experiment_trains_and_answers(name: str, photos: Path) -> None:
+    own = [] if name in ("digits", "smoke") else [f"data.root={photos}", "data.image_size=32"]
+    words = ["trainer=smoke", "model.weights=none", "data.batch_size=4", "run_dir=run"]
+    assert run("train", f"experiment={name}", *own, *words) == 0
+    predictor = Predictor.load(Path("run/bundle"))
+    [answer] = predictor.predict([photos / "red" / "0000.jpg"])
+    assert answer.label in predictor.labels
+    # The largest of these leave a gigabyte behind.
+    for checkpoint in Path("run/checkpoints").iterdir():
+        checkpoint.unlink()

@@ -1,0 +1,136 @@
+"""Promises about the repository itself: pins, addresses, imports, start-up, the README."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sagelight.help import overview, verb_help, with_settings_table
+from stories.commands import run
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = (
+    "torch",
+    "torchvision",
+    "pytorch_lightning",
+    "hydra",
+    "omegaconf",
+    "onnxruntime",
+    "sklearn",
+)
+COMMANDS = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for line in block.splitlines()
+]
+# What shrinks a README command to tiny photos and no network.
+SHRUNK = ["trainer=smoke", "model.weights=none", "data.image_size=32", "data.batch_size=8"]
+
+
+def pins(*names: str) -> list[str]:
+    lines = [
+        line for name in names for line in (ROOT / "requirements" / name).read_text().splitlines()
+    ]
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
+
+
+def tracked() -> list[Path]:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True
+    )
+    return [ROOT / name for name in listed.stdout.splitlines()]
+
+
+def test_conda_gives_the_same_versions() -> None:
+    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+    [pip] = [entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict)]
+    assert [line for line in pip if not line.startswith("-")] == pins("train.txt", "dev.txt")
+
+
+def test_every_pin_is_among_the_constraints() -> None:
+    constraints = {line.lower() for line in pins("constraints.txt")}
+    assert {line.lower() for line in pins("train.txt", "dev.txt")} <= constraints
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in constraints)
+
+
+def test_no_file_holds_a_download_address() -> None:
+    address = re.compile(r"(https?|s?ftp|git\+\w+)://(?!127\.0\.0\.1|localhost)[\w.-]+")
+    texts = (".txt", ".toml", ".yaml", ".yml", ".md", ".lock", ".cfg", ".ini")
+    for path in tracked():
+        if path.suffix in texts or path.name in ("Makefile", "run"):
+            assert not address.search(path.read_text()), path
+
+
+@pytest.mark.parametrize(
+    "module", ["sagelight", "sagelight.cli", "sagelight.help", "sagelight.errors"]
+)
+def test_light_modules_import_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["sagelight.config.compose", "sagelight.data.check"])
+def test_configuration_and_gate_need_no_torch(module: str) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_help_answers_in_half_a_second() -> None:
+    command = [sys.executable, str(ROOT / "launch" / "local.py"), "--help"]
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert done.stdout == overview()
+    assert min(seconds) <= 0.5
+
+
+@pytest.mark.parametrize("verb", ["train", "check", "stats", "evaluate", "predict"])
+def test_every_verb_explains_every_setting(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(verb, "--help") == 0
+    shown = capsys.readouterr().out
+    assert shown == verb_help(verb)
+    for line in shown.splitlines():
+        if re.match(r"  [\w.]+=", line):
+            assert len(line) < 100
+
+
+def test_the_readmes_table_of_settings_is_the_one_of_help() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert with_settings_table(readme) == readme, "type: python -m sagelight.help README.md"
+
+
+def test_the_launcher_without_sagelight_says_what_to_type() -> None:
+    command = [sys.executable, "-I", "-S", str(ROOT / "launch" / "local.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: this Python has no sagelight. Type `make venv`")
+
+
+def test_every_command_of_the_readme_runs(photos: Path) -> None:
+    shutil.copytree(photos, "photos")
+    assert len(COMMANDS) >= 10
+    for command in COMMANDS:
+        python, launcher, *words = shlex.split(command)
+        assert (python, launcher) == ("python", "launch/local.py")
+        trains = any(word.startswith("experiment=") for word in words)
+        shrunk = (
+            [word for word in words if word != "trainer.max_epochs=30"] + SHRUNK
+            if trains
+            else words
+        )
+        assert run(*shrunk) == 0, command
+    assert len(Path("labels.csv").read_text().splitlines()) == 37

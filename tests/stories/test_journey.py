@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -143,12 +143,19 @@ def test_tensorboard_is_written(photos: Path) -> None:
     assert list(Path("run").rglob("events.out.tfevents*"))
 
 
-def test_a_logger_that_is_not_installed_says_what_to_type(
-    photos: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_mlflow_is_written(photos: Path) -> None:
+    assert run("train", *TINY, f"data.root={photos}", "trainer=smoke", "logger=mlflow") == 0
+    with sqlite3.connect("runs/mlflow.db") as store:
+        logged = {key for (key,) in store.execute("select key from metrics")}
+    store.close()
+    assert {"train/loss", "val/accuracy"} <= logged
 
-    if importlib.util.find_spec("mlflow"):
-        pytest.skip("mlflow is installed here")
+
+def test_a_logger_that_is_not_installed_says_what_to_type(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pytorch_lightning.loggers.mlflow._MLFLOW_AVAILABLE", False)
     message = refused(
         capsys, "train", *TINY, f"data.root={photos}", "trainer=smoke", "logger=mlflow"
     )

@@ -32,7 +32,13 @@ COMMANDS = [
     for line in block.splitlines()
 ]
 # What shrinks a README command to tiny photos and no network.
-SHRUNK = ["trainer=smoke", "model.weights=none", "data.image_size=32", "data.batch_size=8"]
+SHRUNK = [
+    "trainer=smoke",
+    "model.backbone=squeezenet1_1",
+    "model.weights=none",
+    "data.image_size=32",
+    "data.batch_size=8",
+]
 
 
 def pins(*names: str) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import Logger
 
 from sagelight.config.resolve import Choice, guard, resolve
@@ -29,7 +30,7 @@ from sagelight.models.classifier import Classifier
 from sagelight.training.callbacks import build_callbacks
 from sagelight.training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from sagelight.training.finish import finish
-from sagelight.training.machine import probe
+from sagelight.training.machine import keep_freed_memory, probe
 from sagelight.training.run import FINISHED, Run, choose_run, locked, point_latest
 
 
@@ -67,6 +68,10 @@ def fit(config: Config, command: str = "") -> Outcome:
     guard(config)
     _announce(config, run, choices, folder_was_auto)
 
+    if config.trainer.accelerator == "cpu":
+        keep_freed_memory()
+    # PyTorch's deterministic mode would also fill every new tensor with NaN, at twice the time of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     pl.seed_everything(config.seed, workers=False, verbose=False)
     preprocessing = choose_preprocessing(config.data, index)
     data = PhotoDataModule(index, config.data, config.augment, preprocessing, config.seed)

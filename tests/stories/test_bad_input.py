@@ -104,14 +104,16 @@ def test_full_disk_leaves_a_run_that_continues(photos: Path) -> None:
     assert run(*words) == 0
 
 
-def damaged(photos: Path, index: int = 0) -> Path:
+def damaged(photos: Path) -> Path:
     """A copy of the photos in which one training photo is whole by header and tail, but not between."""
     root = Path("damaged")
     shutil.copytree(photos, root)
-    victim = root / index_images(root).splits["train"][index].path
-    content = victim.read_bytes()
-    middle = content.index(b"\xff\xda") + 20
-    victim.write_bytes(content[:middle] + b"\xff\xd9")
+    paths = [sample.path for sample in index_images(root).splits["train"]]
+    victim = root / next(path for path in paths if path.endswith(".png"))
+    content = bytearray(victim.read_bytes())
+    pixels = content.index(b"IDAT") + 4
+    content[pixels + 10 : pixels + 60] = bytes(50)
+    victim.write_bytes(content)
     return victim
 
 
@@ -163,7 +165,7 @@ def test_divergence_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--config-from"], "needs a file"),
         (["evaluate"], "evaluate needs bundle."),
         (["predict", "input=x"], "bundle"),
-        (["predict", "bundle=none", "input=."], "none"),
+        (["predict", "bundle=none", "input=no.jpg"], "no.jpg"),
     ],
 )
 def test_commands_that_are_no_commands(

@@ -44,6 +44,13 @@ def test_unfinished_run_of_the_same_configuration_and_photos_is_continued() -> N
     assert run.checkpoint == run.folder / "checkpoints" / "last.ckpt"
 
 
+def test_run_without_a_checkpoint_yet_starts_again_in_its_own_folder() -> None:
+    config = resolved()
+    leave_run(Path("runs/digits/2026-01-01"), config)
+    Path("runs/digits/2026-01-01/checkpoints/last.ckpt").unlink()
+    assert choose_run(config, True, "f") == Run(Path("runs/digits/2026-01-01"))
+
+
 def test_run_that_another_process_writes_is_left_alone() -> None:
     config = resolved()
     leave_run(Path("runs/digits/2026-01-01"), config)

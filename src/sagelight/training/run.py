@@ -84,8 +84,7 @@ def _existing(config: Config, folder: Path, fingerprint: str) -> Run:
 
 def _continues(folder: Path, digest: str, fingerprint: str) -> bool:
     return (
-        _last(folder) is not None
-        and not Run(folder).finished
+        not Run(folder).finished
         and saved_digest(folder) == digest
         and _fingerprint(folder) == fingerprint
         and not _is_locked(folder)

@@ -10,6 +10,8 @@ import pytest
 
 from stories.commands import TINY, losses, run, start
 
+from sagelight.training.checkpoints import read_checkpoint
+
 
 def words(photos: Path, *more: str) -> list[str]:
     return [
@@ -38,6 +40,24 @@ def stop_after_epoch(process: subprocess.Popen[str], epoch: int, how: signal.Sig
     return process.communicate(timeout=120)[1]
 
 
+def assert_same_end(folder: Path, other: Path) -> None:
+    """Weights and optimizer state, bit for bit."""
+    ours, theirs = (read_checkpoint(each / "checkpoints" / "last.ckpt") for each in (folder, other))
+    assert ours["global_step"] == theirs["global_step"]
+    assert _tensors(ours["state_dict"])
+    for part in ("state_dict", "optimizer_states"):
+        for one, another in zip(_tensors(ours[part]), _tensors(theirs[part]), strict=True):
+            assert torch.equal(one, another)
+
+
+def _tensors(content: object) -> list[torch.Tensor]:
+    if isinstance(content, torch.Tensor):
+        return [content]
+    if isinstance(content, dict):
+        content = list(content.values())
+    return [t for each in content for t in _tensors(each)] if isinstance(content, list) else []
+
+
 @pytest.mark.parametrize("epoch", [1, 4])
 def test_killed_run_continues_to_the_same_end(photos: Path, undisturbed: Path, epoch: int) -> None:
     process = start(*words(photos))
@@ -48,6 +68,7 @@ def test_killed_run_continues_to_the_same_end(photos: Path, undisturbed: Path, e
     assert run(*words(photos)) == 0
     assert [folder] == list(Path("runs/squeezenet").iterdir())
     assert losses(folder) == losses(undisturbed)
+    assert_same_end(folder, undisturbed)
     for name in ("test.csv", "validation.csv"):
         ours, theirs = (each / "evaluation" / name for each in (folder, undisturbed))
         assert ours.read_text() == theirs.read_text()
@@ -94,3 +115,4 @@ def test_other_parts_resume_as_exactly(photos: Path, more: list[str]) -> None:
     stop_after_epoch(process, 2, signal.SIGKILL)
     assert run(*words(photos, *more, "run_dir=broken")) == 0
     assert losses(Path("broken")) == losses(Path("whole"))
+    assert_same_end(Path("broken"), Path("whole"))

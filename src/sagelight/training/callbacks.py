@@ -16,7 +16,7 @@ from sagelight.data.dataset import Batch, Unreadable
 from sagelight.errors import DataError, RunError
 from sagelight.files import write_csv
 from sagelight.models.classifier import Classifier
-from sagelight.training.checkpoints import checkpoint_callback
+from sagelight.training.checkpoints import checkpoint_callbacks
 from sagelight.training.metric_line import COLUMNS, format_line
 from sagelight.training.settings import HpoSettings
 
@@ -26,7 +26,7 @@ def build_callbacks(config: Config, folder: Path) -> list[Callback]:
     callbacks: list[Callback] = [
         UnreadablePhotos(config.check),
         EpochTable(folder / "metrics.csv", config.hpo),
-        checkpoint_callback(folder / "checkpoints", config.hpo),
+        *checkpoint_callbacks(folder / "checkpoints", config.hpo),
     ]
     if config.finetune.name == "gradual":
         callbacks.append(GradualUnfreezing(config.finetune.epochs_per_stage))

@@ -30,19 +30,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             file.write(buffer.getbuffer())
 
 
-def checkpoint_callback(folder: Path, hpo: HpoSettings) -> ModelCheckpoint:
-    """last.ckpt after every epoch, best.ckpt whenever the objective improves."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor=hpo.metric,
-        mode="min" if hpo.direction == "minimize" else "max",
-        save_top_k=1,
-        save_last=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
+def checkpoint_callbacks(folder: Path, hpo: HpoSettings) -> list[ModelCheckpoint]:
+    """best.ckpt whenever the objective improves; then last.ckpt after every epoch.
+
+    Lightning's own `save_last` writes only when a best one is written, so it would lose the epochs between.
+    """
+    common: dict[str, Any] = {
+        "dirpath": folder,
+        "save_top_k": 1,
+        "auto_insert_metric_name": False,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+    }
+    mode = "min" if hpo.direction == "minimize" else "max"
+    return [
+        ModelCheckpoint(filename="best", monitor=hpo.metric, mode=mode, **common),
+        ModelCheckpoint(filename="last", monitor=None, **common),
+    ]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

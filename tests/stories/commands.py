@@ -61,5 +61,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def losses(run_dir: Path) -> list[tuple[str, str, str]]:
+    """Epoch, training loss to the last written digit, and validation loss to five.
+
+    Training repeats bit for bit; the sixth digit of a validation loss may differ between processes.
+    """
     rows = read_csv(run_dir / "metrics.csv")
-    return [(row["epoch"], row["train/loss"], row["val/loss"]) for row in rows]
+    return [(row["epoch"], row["train/loss"], f"{float(row['val/loss']):.4f}") for row in rows]

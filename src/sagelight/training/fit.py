@@ -225,6 +225,8 @@ _EXPECTED_WARNINGS = (
     r".*Checkpoint directory .* exists and is not empty.*",
     # A batch in which no photo could be read; UnreadablePhotos has named them.
     r".*`training_step` returned `None`.*",
+    # resume=PATH goes on in a folder of its own.
+    r".*The dirpath has changed from.*",
     # finetune=head keeps the backbone in eval mode.
     r".*module\(s\) in eval mode at the start of training.*",
     # Lightning 2.6 uses what torch 2.14 has deprecated.

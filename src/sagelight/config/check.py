@@ -36,8 +36,8 @@ def check_limits(settings: Any) -> None:
             raise ConfigError(f"{name}={value}: {complaint}.{_example(field.default, value)}")
 
 
-def type_complaint(typed: str, name: str) -> str | None:
-    """One line for a value of the wrong type, or None when the setting has no simple type."""
+def type_complaint(typed: str, name: str) -> str:
+    """One line for a value of the wrong type."""
     hints = _hint(Config, name)
     kinds = [_KINDS[kind] for kind in hints if kind in _KINDS and kind is not str] or ["text"]
     if type(None) in hints:
@@ -66,11 +66,9 @@ def _example(default: Any, value: Any) -> str:
 
 
 def _written(value: Any) -> str:
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if (value is None or isinstance(value, bool))
-        else str(value)
-    )
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _splits(config: Config) -> None:

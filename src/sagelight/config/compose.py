@@ -200,13 +200,16 @@ def _experiment_files(overrides: list[Override]) -> Iterator[tuple[list[str], li
 
 
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    key = getattr(cause, "full_key", None)
+    chain = list(_causes(error))
+    key = next((each.full_key for each in chain if getattr(each, "full_key", None)), None)
     if not key:
-        return first_line(cause)
-    typed = next(
-        (text.lstrip("+") for text in overrides if text.lstrip("+").startswith(f"{key}=")), key
-    )
-    return type_complaint(typed, key) or f"{typed}: {first_line(cause)}"
+        return first_line(chain[-1])
+    own = (text.lstrip("+") for text in overrides)
+    typed = next((text for text in own if text.startswith(f"{key}=")), key)
+    return type_complaint(typed, key)
+
+
+def _causes(error: BaseException | None) -> Iterator[Any]:
+    while error is not None:
+        yield error
+        error = error.__cause__

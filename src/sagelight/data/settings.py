@@ -64,7 +64,7 @@ class DataSettings:
 class AugmentSettings:
     name: str = setting("light", "Name of the choice, for the record.")
     crop_scale: float = setting(
-        0.35,
+        0.5,
         "Smallest share of the photo's area that a random crop keeps; 1 keeps all.",
         above=0,
         most=1,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sagelight.bundle.preprocessing import Preprocessing
-from sagelight.data.augment import batch_transform, class_weights, training_transform, varies
+from sagelight.data.augment import batch_transform, class_weights, training_transform
 from sagelight.data.dataset import (
     Draw,
     EpochSampler,
@@ -119,12 +119,6 @@ def test_every_augmentation_gives_the_asked_size() -> None:
         photo = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
         out = transform(photo)
         assert (out.shape, out.dtype) == ((3, 20, 20), torch.uint8)
-
-
-def test_varies() -> None:
-    still = AugmentSettings("none", 1.0, 1.0, 0.0)
-    assert not varies(still)
-    assert varies(AugmentSettings())
 
 
 @pytest.mark.parametrize("alphas", [(0.2, 0.0), (0.0, 1.0), (0.2, 1.0)])

@@ -223,3 +223,10 @@ def test_rows_do_not_depend_on_the_batch(tmp_path: Path, photos: Path) -> None:
             assert (one.file, one.reason) == (other.file, other.reason)
             if one.probabilities is not None:
                 assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+
+
+def test_a_link_back_to_a_parent_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "photo.jpg").touch()
+    (tmp_path / "a" / "back").symlink_to(tmp_path, target_is_directory=True)
+    assert image_files(tmp_path) == ["a/photo.jpg"]

@@ -104,11 +104,11 @@ def test_full_disk_leaves_a_run_that_continues(photos: Path) -> None:
     assert run(*words) == 0
 
 
-def damaged(photos: Path) -> Path:
-    """A copy of the photos in which one training photo is whole by header and tail, but not between."""
+def damaged(photos: Path, split: str = "train") -> Path:
+    """A copy of the photos in which one of a split is whole by header and tail, but not between."""
     root = Path("damaged")
     shutil.copytree(photos, root)
-    paths = [sample.path for sample in index_images(root).splits["train"]]
+    paths = [sample.path for sample in index_images(root).splits[split]]
     victim = root / next(path for path in paths if path.endswith(".png"))
     content = bytearray(victim.read_bytes())
     pixels = content.index(b"IDAT") + 4
@@ -126,6 +126,15 @@ def test_photo_that_breaks_in_mid_training_is_named_and_left_out(
     err = capsys.readouterr().err
     assert err.count(f"left out: {victim.relative_to('damaged').as_posix()} cannot be read") == 1
     assert len(losses(Path("run"))) == 2
+
+
+def test_test_photo_that_cannot_be_read_is_named(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim = damaged(photos, "test")
+    assert run(*train("data.root=damaged", "check=off")) == 0
+    name = victim.relative_to("damaged").as_posix()
+    assert capsys.readouterr().err.count(f"left out: {name} cannot be read") == 1
 
 
 def test_strict_names_it_and_stops(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

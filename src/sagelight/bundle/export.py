@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sagelight.bundle.spec import INPUT, OUTPUT
 from sagelight.models.network import Network
 
-INPUT, OUTPUT = "images", "probabilities"
 RELATIVE_TOLERANCE = 1e-4
 
 

@@ -11,6 +11,8 @@ from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.errors import BundleError
 
 FORMAT_VERSION = 1
+# The one input and the one output of model.onnx.
+INPUT, OUTPUT = "images", "probabilities"
 
 
 @dataclass(frozen=True)

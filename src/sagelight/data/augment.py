@@ -35,18 +35,6 @@ def training_transform(settings: AugmentSettings, image_size: int) -> v2.Transfo
     return v2.Compose(steps)
 
 
-def varies(settings: AugmentSettings) -> bool:
-    """Whether a photo looks different from one epoch to the next."""
-    return bool(
-        settings.crop_scale < 1
-        or settings.horizontal_flip
-        or settings.rotation
-        or settings.rand_augment
-        or settings.color_jitter
-        or settings.random_erasing
-    )
-
-
 def batch_transform(settings: AugmentSettings, classes: int) -> v2.Transform | None:
     """Mixup and cutmix, one of them at random where both are on; None where both are off.
 

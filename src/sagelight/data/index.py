@@ -102,7 +102,7 @@ def _listed(root: Path) -> tuple[set[str], list[str], dict[str, list[Sample]]]:
         splits[split] = [
             Sample(path, targets[label])
             for label, folder in classes.items()
-            for path in _images(folder, folder.relative_to(root).as_posix(), ())
+            for path in image_paths(folder, f"{folder.relative_to(root).as_posix()}/")
         ]
     return set(found), labels, splits
 
@@ -155,8 +155,12 @@ def _folders(folder: Path) -> dict[str, Path]:
     return {e.name: e for e in entries if e.is_dir() and not e.name.startswith(".")}
 
 
-def _images(folder: Path, prefix: str, parents: tuple[str, ...]) -> Iterator[str]:
-    """Paths of the images at any depth; a link back to a parent folder is not followed."""
+def image_paths(folder: Path, prefix: str = "", parents: tuple[str, ...] = ()) -> Iterator[str]:
+    """Paths of the images at any depth, after `prefix`; a link back to a parent is not followed.
+
+    Raises:
+        OSError: a folder that cannot be listed.
+    """
     here = os.path.realpath(folder)
     if here in parents:
         return
@@ -166,9 +170,9 @@ def _images(folder: Path, prefix: str, parents: tuple[str, ...]) -> Iterator[str
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _images(Path(entry.path), f"{prefix}/{entry.name}", (*parents, here))
+            yield from image_paths(Path(entry.path), f"{prefix}{entry.name}/", (*parents, here))
         elif entry.name.lower().endswith(EXTENSIONS):
-            yield f"{prefix}/{entry.name}"
+            yield f"{prefix}{entry.name}"
 
 
 def _cut_missing(

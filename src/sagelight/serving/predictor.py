@@ -11,11 +11,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from sagelight.bundle.spec import BundleSpec
-from sagelight.errors import BundleError
+from sagelight.bundle.spec import INPUT, OUTPUT, BundleSpec
+from sagelight.errors import BundleError, first_line
 
 Source = bytes | str | Path | Image.Image
-INPUT, OUTPUT = "images", "probabilities"
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,8 @@ def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no narrower base class.
-        reason = str(error).splitlines()[0]
         raise BundleError(
-            f"{path} is damaged ({reason}). Copy the bundle again, or train again."
+            f"{path} is damaged ({first_line(error)}). Copy the bundle again, or train again."
         ) from error
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagelight.bundle.preprocessing import Preprocessing, UnreadableImageError
-from sagelight.data.index import EXTENSIONS
+from sagelight.data.index import EXTENSIONS, image_paths
 from sagelight.errors import DataError
 from sagelight.serving.predictor import Predictor
 
@@ -34,21 +34,17 @@ def image_files(root: Path) -> list[str]:
     """The image files below a folder, as sorted paths relative to it with `/` separators.
 
     Raises:
-        DataError: no such folder, or no images in it.
+        DataError: no such folder, no images in it, or one that cannot be listed.
     """
-    files = []
-    for parent, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [
-            (Path(parent) / name).relative_to(root).as_posix()
-            for name in names
-            if not name.startswith(".") and name.lower().endswith(EXTENSIONS)
-        ]
+    try:
+        files = sorted(image_paths(root)) if root.is_dir() else []
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror}.") from error
     if not files:
         what = "has no images" if root.is_dir() else "does not exist"
         looked = f" (looked for {', '.join(EXTENSIONS)})" if root.is_dir() else ""
         raise DataError(f"{root} {what}{looked}. Name a photo, or a folder of photos.")
-    return sorted(files)
+    return files
 
 
 def answers(

@@ -42,7 +42,7 @@ def build_callbacks(config: Config, folder: Path) -> list[Callback]:
 def _early_stopping(config: Config) -> EarlyStopping:
     return EarlyStopping(
         monitor=config.hpo.metric,
-        mode="min" if config.hpo.direction == "minimize" else "max",
+        mode=config.hpo.mode,
         patience=config.callbacks.early_stopping_patience,
         check_on_train_epoch_end=True,
     )
@@ -105,7 +105,7 @@ class EpochTable(Callback):
             **{name: metrics[name] for name in COLUMNS if name in metrics},
         }
         past = [each["objective"] for each in self.rows if "objective" in each]
-        best = min if self.hpo.direction == "minimize" else max
+        best = min if self.hpo.mode == "min" else max
         current = metrics.get(self.hpo.metric, math.nan)
         known = [value for value in (*past, current) if math.isfinite(value)]
         if known:

@@ -42,9 +42,8 @@ def checkpoint_callbacks(folder: Path, hpo: HpoSettings) -> list[ModelCheckpoint
         "enable_version_counter": False,
         "save_on_train_epoch_end": True,
     }
-    mode = "min" if hpo.direction == "minimize" else "max"
     return [
-        ModelCheckpoint(filename="best", monitor=hpo.metric, mode=mode, **common),
+        ModelCheckpoint(filename="best", monitor=hpo.metric, mode=hpo.mode, **common),
         ModelCheckpoint(filename="last", monitor=None, **common),
     ]
 

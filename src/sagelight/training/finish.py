@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sagelight.bundle.card import CardFacts
-from sagelight.bundle.export import INPUT, Parity, write_model
+from sagelight.bundle.export import Parity, write_model
 from sagelight.bundle.provenance import provenance
-from sagelight.bundle.spec import BundleSpec, Splits
+from sagelight.bundle.spec import INPUT, BundleSpec, Splits
 from sagelight.bundle.write import write_bundle
 from sagelight.config.save import config_digest
 from sagelight.config.schema import Config
@@ -45,6 +46,9 @@ def finish(
         split: predict_split(network, data.eval_loader(split), device, limit, split)
         for split in ("validation", "test")
     }
+    # The other splits were read in training, which named what it met.
+    for photo in found["test"].unreadable:
+        print(f"left out: {photo.path} cannot be read ({photo.reason})", file=sys.stderr)
     labels = data.index.labels
     evaluations = {
         split: evaluate(each.probabilities, each.targets, labels)
@@ -97,7 +101,7 @@ def _training_figures(table: Path, config: Config) -> dict[str, float]:
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     scored = [row for row in rows if row[config.hpo.metric]]
-    sign = -1.0 if config.hpo.direction == "minimize" else 1.0
+    sign = -1.0 if config.hpo.mode == "min" else 1.0
     best = max(scored, key=lambda row: sign * float(row[config.hpo.metric]))
     return {
         "best_epoch": int(best["epoch"]),

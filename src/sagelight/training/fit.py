@@ -70,7 +70,7 @@ def fit(config: Config, command: str = "") -> Outcome:
 
     if config.trainer.accelerator == "cpu":
         keep_freed_memory()
-    # PyTorch's deterministic mode would also fill every new tensor with NaN, at twice the time of a step.
+    # PyTorch's deterministic mode would also fill every new tensor with NaN, which costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     pl.seed_everything(config.seed, workers=False, verbose=False)
     preprocessing = choose_preprocessing(config.data, index)

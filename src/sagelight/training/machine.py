@@ -37,8 +37,8 @@ def _has_amx() -> bool:
 def keep_freed_memory() -> None:
     """Let glibc reuse the memory of one step's tensors in the next, instead of giving it back.
 
-    By default each large tensor is mapped anew, and the kernel zeroes every page of it: on a CPU that is a
-    third of a training step. Elsewhere than on Linux with glibc this does nothing. The numbers are those of
+    By default each large tensor is mapped anew, and the kernel zeroes every page of it, a
+    large share of a training step on a CPU. Elsewhere than on Linux with glibc this does nothing. The numbers are those of
     malloc.h: M_MMAP_MAX and M_TRIM_THRESHOLD.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sagelight.config.setting import setting
 
@@ -68,3 +69,8 @@ class HpoSettings:
         "auto: val/loss is minimized, all else maximized.",
         choices=("auto", "maximize", "minimize"),
     )
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """The resolved direction in Lightning's word."""
+        return "min" if self.direction == "minimize" else "max"

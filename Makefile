@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 -q
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --cov --cov-report=term --cov-fail-under=90 -q
 
 check: $(STAMP)
 	$(BIN)/ruff check .

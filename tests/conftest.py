@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from images import make_folder
+
+# One thread a process: the test processes share the cores, and waiting for each other's threads costs more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 CLASSES = {"blue": 14, "green": 12, "red": 10}
 

@@ -35,7 +35,7 @@ def build_callbacks(config: Config, folder: Path) -> list[Callback]:
     if config.callbacks.ema_decay > 0:
         callbacks.append(EMAWeightAveraging(decay=config.callbacks.ema_decay))
     if sys.stdout.isatty():
-        callbacks.append(RichProgressBar(leave=True))
+        callbacks.append(EpochProgressBar())
     return callbacks
 
 
@@ -49,7 +49,7 @@ def _early_stopping(config: Config) -> EarlyStopping:
 
 
 class EpochTable(Callback):
-    """One row an epoch in metrics.csv, and the metric line on stdout where no progress bar is drawn."""
+    """One row an epoch in metrics.csv, and one line: for machines on stdout, for a person above the bar."""
 
     def __init__(self, path: Path, hpo: HpoSettings) -> None:
         self.path = path
@@ -90,7 +90,10 @@ class EpochTable(Callback):
         self.rows.append(row)
         columns = ("epoch", "seconds", "images_per_second", "lr", *COLUMNS)
         write_csv(self.path, columns, [[_cell(each.get(c)) for c in columns] for each in self.rows])
-        if trainer.progress_bar_callback is None:
+        bar = trainer.progress_bar_callback
+        if isinstance(bar, EpochProgressBar):
+            bar.say(epoch_summary(row, trainer.max_epochs or 0))
+        else:
             print(format_line(int(row["epoch"]), row), flush=True)
 
     def _row(self, trainer: pl.Trainer) -> dict[str, float]:
@@ -111,6 +114,21 @@ class EpochTable(Callback):
         if known:
             row["objective"] = best(known)
         return row
+
+
+class EpochProgressBar(RichProgressBar):
+    """Lightning's bar, with epochs counted from 1 and what each came to left standing above it."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=False)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        if self.progress is not None:
+            self.progress.console.print(line, highlight=False)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
 
 class GradualUnfreezing(Callback):
@@ -159,6 +177,16 @@ class UnreadablePhotos(Callback):
                     "to leave such photos out. The epochs so far are saved."
                 )
             print(f"left out: {photo.path} cannot be read ({photo.reason})", file=sys.stderr)
+
+
+def epoch_summary(row: dict[str, float], epochs: int) -> str:
+    """An epoch for a person: `epoch 2/8  train/loss 0.804  val/accuracy 0.948  best 0.948  9 s`."""
+    shown = [n for n in ("train/loss", "val/loss", "val/accuracy", "val/macro_f1") if n in row]
+    figures = [f"{name} {row[name]:.3f}" for name in shown]
+    best = [f"best {row['objective']:.3f}"] if "objective" in row else []
+    return "  ".join(
+        [f"epoch {row['epoch']:g}/{epochs}", *figures, *best, f"{row['seconds']:.0f} s"]
+    )
 
 
 def _cell(value: float | None) -> str:

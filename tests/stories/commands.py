@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,11 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return message.removeprefix("error: ").strip()
 
 
+def hear_ctrl_c() -> None:
+    """In a new process: take Ctrl-C as at a terminal, also where the tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*words: str, **options: object) -> subprocess.Popen[str]:
     """Start a command in a process of its own."""
     return subprocess.Popen(
@@ -51,6 +57,7 @@ def start(*words: str, **options: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        preexec_fn=hear_ctrl_c,
         **options,  # type: ignore[call-overload]
     )
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from typing import Any
 
 from sagelight.config.schema import Config
-from sagelight.config.setting import AUTO, Limits, lookup, walk
+from sagelight.config.setting import AUTO, Limits, hints, lookup, walk
 from sagelight.errors import ConfigError
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -38,25 +36,18 @@ def check_limits(settings: Any) -> None:
 
 def type_complaint(typed: str, name: str) -> str:
     """One line for a value of the wrong type."""
-    hints = _hint(Config, name)
-    kinds = [_KINDS[kind] for kind in hints if kind in _KINDS and kind is not str] or ["text"]
-    if type(None) in hints:
+    allowed = hints(Config, name)
+    kinds = [_KINDS[kind] for kind in allowed if kind in _KINDS and kind is not str] or ["text"]
+    if type(None) in allowed:
         kinds.append("null")
-    if str in hints and len(hints) > 1 and kinds[0] != "text":
+    if str in allowed and len(allowed) > 1 and kinds[0] != "text":
         kinds.append(AUTO)
     default = next(field.default for key, field in walk(Config) if key == name)
     return f"{typed}: must be {' or '.join(kinds)}. The default is {name}={_written(default)}."
 
 
-def _hint(schema: type, dotted: str) -> tuple[Any, ...]:
-    hint: Any = schema
-    for part in dotted.split("."):
-        hint = typing.get_type_hints(hint)[part]
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
 def _number_or_auto(name: str, settings: Any) -> bool:
-    return int in _hint(type(settings), name)
+    return int in hints(type(settings), name)
 
 
 def _example(default: Any, value: Any) -> str:

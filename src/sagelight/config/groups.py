@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 # In the order that a person decides in, which is also the order of `--help`.
 GROUPS = (
     "experiment",
@@ -19,15 +21,33 @@ GROUPS = (
     "callbacks",
     "logger",
     "hpo",
+    "cloud",
 )
 
 
 @cache
 def conf_dir() -> Path:
     """Where conf/ lies: inside an installed package, or beside src/ in a checkout."""
+    return _shipped("conf")
+
+
+@cache
+def requirements_dir() -> Path:
+    """Where requirements/ lies: inside an installed package, or beside src/ in a checkout."""
+    return _shipped("requirements")
+
+
+@cache
+def default_choice(group: str) -> str:
+    """What conf/train.yaml chooses for a group when nobody says otherwise."""
+    root = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    return next(str(entry[group]) for entry in root["defaults"] if group in entry)
+
+
+def _shipped(name: str) -> Path:
     package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
+    installed = package / name
+    return installed if installed.is_dir() else package.parents[1] / name
 
 
 @cache

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
+import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +83,14 @@ def walk(schema: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field
             yield from walk(field.default_factory, name + ".")
         else:
             yield name, field
+
+
+def hints(schema: type, dotted: str) -> tuple[Any, ...]:
+    """The types that the setting at a dotted name may have."""
+    hint: Any = schema
+    for part in dotted.split("."):
+        hint = typing.get_type_hints(hint)[part]
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 def lookup(config: Any, dotted: str) -> Any:

@@ -80,7 +80,7 @@ def test_the_command_line_wins_over_the_experiment() -> None:
         ("optimizer=adam", "optimizer=adam: there is no such optimizer. Did you mean adamw? Choose one of adamw, sgd."),
         ("optimizer={lr: 3}", "optimizer={lr: 3}: set the entries one by one: optimizer.KEY=VALUE."),
         ("~optimizer", "~optimizer: settings cannot be removed, only set. Type optimizer=VALUE."),
-        ("optimizer.lr=0.1,0.2", "optimizer.lr=0.1,0.2: this is a list of values to try, and this version trains one. Type one value, or quote a text that holds a comma."),
+        ("optimizer.lr=0.1,0.2", "optimizer.lr=0.1,0.2: this is a list of values to try, and this command trains one. Type one value, or quote a text that holds a comma."),
         ("epochs", "epochs: not understood. Type settings as key=value."),
         ("name=a'b", "name=a'b: not understood. Quote values with special signs: \"key='a b'\"."),
         ("experiment=no.yaml", "experiment=no.yaml: no such file."),

@@ -14,13 +14,13 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sagelight.config.check import check, type_complaint
+from sagelight.config.grammar import parse_single
 from sagelight.config.groups import GROUPS, conf_dir, group_choices
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO, walk
@@ -38,6 +38,11 @@ def compose(overrides: Sequence[str]) -> Config:
         ConfigError: one line: an unknown key or choice, a wrong type, a value out of range, or
             settings that exclude each other.
     """
+    return compose_with_sweep(overrides)[0]
+
+
+def compose_with_sweep(overrides: Sequence[str]) -> tuple[Config, dict[str, str]]:
+    """As `compose`, with the sweep that conf/hpo declares: its settings, and Hydra's sweep text of each."""
     known = {name for name, _ in walk(Config)}
     parsed = [_parse(text, known) for text in overrides]
     ConfigStore.instance().store(name="schema", node=Config)
@@ -49,13 +54,14 @@ def compose(overrides: Sequence[str]) -> Config:
             except (HydraException, OmegaConfBaseException) as error:
                 raise ConfigError(_one_line(error, overrides)) from error
     choices = composed.hydra.runtime.choices
+    sweep = {str(key): str(text) for key, text in (composed.hydra.sweeper.params or {}).items()}
     OmegaConf.set_struct(composed, False)
     del composed["hydra"]
     config = to_config(composed)
     if config.name == AUTO:
         config.name = str(choices["experiment"])
     check(config)
-    return config
+    return config, sweep
 
 
 def load(path: Path, overrides: Sequence[str]) -> Config:
@@ -115,32 +121,12 @@ def parse_value(text: str) -> tuple[str, Any]:
     Raises:
         ConfigError: not an override, a sweep, or a deletion.
     """
-    override = _grammar(text)
+    override = parse_single(text)
     return override.key_or_group, override.value()
 
 
-def _grammar(text: str) -> Override:
-    try:
-        override: Override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        hint = (
-            " Quote values with special signs: \"key='a b'\"."
-            if "=" in text
-            else " Type settings as key=value."
-        )
-        raise ConfigError(f"{text}: not understood.{hint}") from error
-    if override.is_delete():
-        raise ConfigError(f"{text}: settings cannot be removed, only set. Type {text[1:]}=VALUE.")
-    if override.is_sweep_override():
-        raise ConfigError(
-            f"{text}: this is a list of values to try, and this version trains one. "
-            "Type one value, or quote a text that holds a comma."
-        )
-    return override
-
-
 def _parse(text: str, known: set[str]) -> Override:
-    override = _grammar(text)
+    override = parse_single(text)
     key = override.key_or_group
     if key in GROUPS:
         _check_choice(text, key, override.value())

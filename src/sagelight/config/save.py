@@ -13,8 +13,10 @@ import yaml
 from sagelight.config.schema import Config
 from sagelight.files import write_text
 
-# Where a run writes and how it was started do not change what it computes.
-PLACE = ("name", "run_dir", "resume")
+# Where a run writes, how it was started and on whose machines do not change what it computes; of a study, only
+# what chooses the best epoch does.
+PLACE = ("name", "run_dir", "resume", "cloud")
+CHOOSING = ("metric", "direction")
 
 
 def save(config: Config, path: Path) -> None:
@@ -23,8 +25,10 @@ def save(config: Config, path: Path) -> None:
 
 
 def digest(values: dict[str, Any]) -> str:
-    """Hex SHA-256 of a configuration's values, without the settings that only name a place."""
+    """Hex SHA-256 of the values that decide what a run computes."""
     kept = {key: value for key, value in values.items() if key not in PLACE}
+    if isinstance(kept.get("hpo"), dict):
+        kept["hpo"] = {key: kept["hpo"].get(key) for key in CHOOSING}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

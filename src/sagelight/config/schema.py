@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import group, setting
 from sagelight.data.settings import AugmentSettings, DataSettings
 from sagelight.models.settings import (
@@ -13,12 +14,8 @@ from sagelight.models.settings import (
     OptimizerSettings,
     ScheduleSettings,
 )
-from sagelight.training.settings import (
-    CallbackSettings,
-    HpoSettings,
-    LoggerSettings,
-    TrainerSettings,
-)
+from sagelight.training.settings import CallbackSettings, LoggerSettings, TrainerSettings
+from sagelight.tuning.settings import HpoSettings
 
 
 @dataclass
@@ -50,3 +47,4 @@ class Config:
     callbacks: CallbackSettings = group(CallbackSettings)
     logger: LoggerSettings = group(LoggerSettings)
     hpo: HpoSettings = group(HpoSettings)
+    cloud: CloudSettings = group(CloudSettings)

@@ -17,8 +17,11 @@ from sagelight.errors import ConfigError, first_line, suggestion
 S = TypeVar("S")
 
 
-def parse_settings(schema: type[S], overrides: Sequence[str], verb: str) -> S:
+def parse_settings(schema: type[S], overrides: Sequence[str], command: str) -> S:
     """Fill a verb's settings from `key=value` words; `data=digits` takes a choice of conf/.
+
+    Args:
+        command: how the verb is typed, for the messages.
 
     Raises:
         ConfigError: unknown key, wrong type, or a value out of range; one line.
@@ -33,8 +36,8 @@ def parse_settings(schema: type[S], overrides: Sequence[str], verb: str) -> S:
             continue
         if key not in known:
             raise ConfigError(
-                f"{verb} has no setting {key}.{suggestion(key, known)} "
-                f"`python launch/local.py {verb} --help` lists them."
+                f"{command.split()[-1]} has no setting {key}.{suggestion(key, known)} "
+                f"`{command} --help` lists them."
             )
         try:
             OmegaConf.update(settings, key, value)

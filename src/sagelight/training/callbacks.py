@@ -18,7 +18,7 @@ from sagelight.files import write_csv
 from sagelight.models.classifier import Classifier
 from sagelight.training.checkpoints import checkpoint_callbacks
 from sagelight.training.metric_line import COLUMNS, format_line
-from sagelight.training.settings import HpoSettings
+from sagelight.tuning.settings import HpoSettings
 
 
 def build_callbacks(config: Config, folder: Path) -> list[Callback]:

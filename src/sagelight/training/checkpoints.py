@@ -13,7 +13,7 @@ from torch import nn
 
 from sagelight.errors import RunError, first_line
 from sagelight.files import atomic
-from sagelight.training.settings import HpoSettings
+from sagelight.tuning.settings import HpoSettings
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from sagelight.config.setting import setting
 
@@ -55,22 +54,3 @@ class LoggerSettings:
     tensorboard: bool = setting(False, "Write TensorBoard events into the run directory.")
     mlflow: bool = setting(False, "Log to MLflow.")
     mlflow_uri: str = setting("auto", "MLflow tracking URI; auto is a SQLite file beside the runs.")
-
-
-@dataclass
-class HpoSettings:
-    metric: str = setting(
-        "val/accuracy",
-        "What decides which epoch is best; measured on validation, never on test.",
-        choices=("val/accuracy", "val/macro_f1", "val/top5_accuracy", "val/loss"),
-    )
-    direction: str = setting(
-        "auto",
-        "auto: val/loss is minimized, all else maximized.",
-        choices=("auto", "maximize", "minimize"),
-    )
-
-    @property
-    def mode(self) -> Literal["min", "max"]:
-        """The resolved direction in Lightning's word."""
-        return "min" if self.direction == "minimize" else "max"

@@ -30,6 +30,14 @@ class BundleError(SagelightError):
     """A bundle that is missing, damaged, or of another format version."""
 
 
+class CloudError(SagelightError):
+    """Something that AWS, or the rehearsal of it, refuses or cannot do."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C where the work goes on elsewhere: what goes on, and how to come back to it."""
+
+
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The known words most like `word`, best first, at most `count`."""
     return difflib.get_close_matches(word, list(known), n=count, cutoff=0.5)

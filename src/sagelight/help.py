@@ -6,40 +6,29 @@ import dataclasses
 import textwrap
 from typing import Any
 
-from sagelight.cli import LOCAL, VERBS
+from sagelight.cli import Door
 from sagelight.config.groups import GROUPS, group_choices
 from sagelight.config.setting import Limits, walk
 
 WIDTH = 100
 
 
-def overview() -> str:
+def overview(door: Door) -> str:
     """Verbs and groups, and where the settings are explained."""
-    lines = [
-        "Fine-tune an image classifier on a folder of photos.",
-        "",
-        f"{LOCAL} VERB key=value ...",
-        "",
-    ]
-    for name, verb in VERBS.items():
+    lines = [door.about, "", f"{door.command} VERB key=value ...", ""]
+    for name, verb in door.verbs.items():
         lines += _entry(name, 12, verb.help)
     lines += ["", "Groups, chosen as group=choice for `train`:"]
     for group in GROUPS:
         lines += _entry(group, 12, ", ".join(group_choices(group)))
-    lines += [
-        "",
-        f"{LOCAL} VERB --help     every setting of a verb",
-        f"{LOCAL} --config-from runs/latest/config.yaml     repeat a run",
-        "",
-        "Try it: " + f"{LOCAL} experiment=digits",
-    ]
+    lines += ["", f"{door.command} VERB --help     every setting of a verb", *door.closing]
     return "\n".join(lines) + "\n"
 
 
-def verb_help(name: str) -> str:
+def verb_help(door: Door, name: str) -> str:
     """Every setting of one verb, with its default and its values."""
-    verb = VERBS[name]
-    lines = [verb.help, "", f"  {LOCAL} {verb.example}", ""]
+    verb = door.verbs[name]
+    lines = [verb.help, "", f"  {door.command} {verb.example}", ""]
     for dotted, field in walk(verb.schema()):
         lines.append(f"  {dotted}={written(default_of(field))}")
         lines += textwrap.wrap(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -19,6 +20,10 @@ PACKAGES = (
     "pillow",
     "onnxruntime",
 )
+
+
+# Names the commit where the code runs outside its checkout, as in a SageMaker job.
+COMMIT_VARIABLE = "SAGELIGHT_COMMIT"
 
 
 def provenance(run: str, config_digest: str, command: str) -> dict[str, Any]:
@@ -43,10 +48,10 @@ def provenance(run: str, config_digest: str, command: str) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this code lies in, `+changes` when edited; None outside a checkout."""
+    """The commit of the checkout that this code lies in, `+changes` when edited; None when nobody knows it."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
-        return None
+        return os.environ.get(COMMIT_VARIABLE)
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return None

@@ -42,18 +42,36 @@ def load_weights(backbone: Backbone, name: str, weights: str, image_size: int) -
     backbone.module.load_state_dict(state)
 
 
-def _torchvision_state(name: str) -> State:
+def cached_default_weights(name: str) -> Path:
+    """The file of torchvision's newest weights of a network; downloaded, and its hash checked, when it is not there.
+
+    Raises:
+        WeightsError: neither on this machine nor reachable.
+    """
     newest = get_model_weights(name).DEFAULT
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(newest.url).name
+    if not path.is_file():
+        _download_default(newest, path)
+    return path
+
+
+def _download_default(newest: Any, path: Path) -> State:
     try:
         state: State = newest.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(newest.url).name
         raise WeightsError(
             f"model.weights=default: torchvision's weights {newest} are not on this machine and could not "
-            f"be downloaded ({error}). Put {cached.name} at {cached}, or type model.weights=PATH of a state "
+            f"be downloaded ({error}). Put {path.name} at {path}, or type model.weights=PATH of a state "
             "dict, or model.weights=none to start from random weights."
         ) from error
     return state
+
+
+def _torchvision_state(name: str) -> State:
+    newest = get_model_weights(name).DEFAULT
+    return _download_default(
+        newest, Path(torch.hub.get_dir()) / "checkpoints" / Path(newest.url).name
+    )
 
 
 def _file_state(path: Path) -> State:

@@ -1,0 +1,125 @@
+"""boto3 clients, and AWS's errors in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sagelight.cloud.extra import require_aws
+from sagelight.cloud.settings import CloudSettings
+from sagelight.errors import CloudError
+
+ATTEMPTS = 8
+_SECONDS = 30
+# The rehearsal asks for a key and takes any.
+_REHEARSED = {"aws_access_key_id": "rehearsal", "aws_secret_access_key": "rehearsal"}
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
+_UNKNOWN_KEY = (
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+)
+_FORBIDDEN = ("AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation")
+
+
+class Aws:
+    """The three services that a job needs, at AWS or where `cloud.endpoint_url` says."""
+
+    def __init__(self, cloud: CloudSettings, region: str) -> None:
+        """Opens no connection.
+
+        Raises:
+            CloudError: boto3 is not installed.
+        """
+        require_aws()
+        import boto3
+        from botocore.config import Config
+
+        keys = _REHEARSED if cloud.name == "rehearsal" else {}
+        session = boto3.session.Session(region_name=region, **keys)
+        # Adaptive retries slow down when throttled, with jitter; dropped connections are retried too.
+        config = Config(
+            retries={"total_max_attempts": ATTEMPTS, "mode": "adaptive"},
+            connect_timeout=_SECONDS,
+            read_timeout=_SECONDS,
+            max_pool_connections=32,
+            s3={"addressing_style": "path"} if cloud.endpoint_url else None,
+        )
+
+        def client(service: str) -> Any:
+            return session.client(service, endpoint_url=cloud.endpoint_url, config=config)
+
+        self.sagemaker = client("sagemaker")
+        self.s3 = client("s3")
+        self.logs = client("logs")
+
+
+def error_code(error: Exception) -> str:
+    """AWS's code of a ClientError, or an empty text."""
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn what AWS refuses into one message.
+
+    Args:
+        doing: what was tried, such as `starting the job`.
+
+    Raises:
+        CloudError: what happened, why, and what to type.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        raise CloudError(
+            f"{doing} was refused: {_said(error)}. {_advice(error)}".strip()
+        ) from error
+    except BotoCoreError as error:
+        raise CloudError(f"{doing} failed: {_offline(error)}") from error
+
+
+def _said(error: Any) -> str:
+    message = error.response.get("Error", {}).get("Message") or str(error)
+    return f"{message.rstrip('.')} ({error_code(error)})"
+
+
+def _advice(error: Any) -> str:
+    code, message = error_code(error), str(error).lower()
+    if code in _EXPIRED:
+        return "Your credentials have expired. Type aws sso login, or fetch new keys."
+    if code in _UNKNOWN_KEY:
+        return "AWS does not know your credentials. Type aws configure."
+    if code == "ResourceLimitExceeded":
+        return (
+            "Your account's quota is used up. Type another cloud.instance_type or fewer hpo.max_parallel_jobs, "
+            "or ask for more in the console under Service Quotas."
+        )
+    if code in ("PermanentRedirect", "301", "AuthorizationHeaderMalformed"):
+        return "The bucket lies in another region. Type cloud.region=ITS_REGION or another cloud.bucket."
+    if code in ("NoSuchBucket", "404"):
+        return "Type cloud.bucket=NAME of a bucket that exists."
+    if code in _FORBIDDEN:
+        return "Your credentials may not do that. Type another cloud.bucket or cloud.role, or ask who manages them."
+    if code == "ValidationException" and "image" in message:
+        return "Type cloud.image=URI of an image that the role can pull, or cloud.image=auto."
+    return ""
+
+
+def _offline(error: Exception) -> str:
+    name = type(error).__name__
+    if name in ("NoCredentialsError", "PartialCredentialsError"):
+        return (
+            "there are no AWS credentials. Type aws configure, or add dry_run=true to see the plan "
+            "or cloud=rehearsal to run it on this machine."
+        )
+    if name in ("UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError"):
+        return "your AWS login has expired. Type aws sso login."
+    if name == "ProfileNotFound":
+        return f"{error}. Type aws configure list-profiles."
+    return f"{error}. Repeat the same command; what was uploaded stays."

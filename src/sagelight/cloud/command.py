@@ -1,0 +1,164 @@
+"""The verb `train` at SageMaker: plan, show, send, follow, fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sagelight.cli import refuse_flags
+from sagelight.cloud.client import Aws
+from sagelight.cloud.follow import TRAINING, JobState, follow, readable_reason
+from sagelight.cloud.plan import Plan, make_plan
+from sagelight.cloud.results import (
+    best_overrides,
+    fetch_results,
+    table,
+    trials,
+    write_study,
+)
+from sagelight.cloud.settings import CloudSettings
+from sagelight.cloud.show import described, listed_problems, request_json
+from sagelight.cloud.submit import send
+from sagelight.config.setting import AUTO
+from sagelight.errors import CloudError, ConfigError, Interrupted
+from sagelight.tuning.study import MULTIRUN, Study, read_study
+
+DRY_RUN = {"dry_run=true": True, "dry_run=false": False}
+# AWS allows far more questions; a rehearsed job should not wait for the next one.
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def train_in_cloud(words: list[str]) -> None:
+    """Train, or tune, as SageMaker jobs; with `dry_run=true` only say what would be sent.
+
+    Raises:
+        CloudError: everything that is wrong with the job, in one list, or what AWS refuses.
+        Interrupted: on Ctrl-C while a job runs; it goes on.
+    """
+    dry, words = _take_dry_run(words)
+    refuse_flags([word for word in words if word not in MULTIRUN])
+    study = read_study(words)
+    plan = make_plan(study)
+    print(described(plan))
+    if dry:
+        print(request_json(plan))
+        for note in plan.assumed:
+            print(f"note: {note}")
+    if plan.problems:
+        raise CloudError(listed_problems(plan.problems))
+    if dry:
+        return
+    if plan.assumed:
+        raise CloudError(plan.assumed[0])
+    with backend(study.config.cloud) as cloud:
+        try:
+            _run(Aws(cloud, plan.place.region), plan, _folder(plan))
+        except Interrupted as stop:
+            if cloud is study.config.cloud:
+                raise
+            raise Interrupted(
+                "the rehearsal is over, and its jobs with it. "
+                "python launch/rehearsal.py is one that stays while its jobs run."
+            ) from stop
+
+
+def _folder(plan: Plan) -> Path:
+    config = plan.study.config
+    if config.run_dir != AUTO:
+        return Path(config.run_dir)
+    return Path("runs") / config.name / plan.request.name
+
+
+@contextmanager
+def backend(cloud: CloudSettings) -> Iterator[CloudSettings]:
+    """Where the API answers: AWS, or a rehearsal that lives as long as the block."""
+    if cloud.name != "rehearsal" or cloud.endpoint_url:
+        yield cloud
+        return
+    from sagelight.rehearsal.server import rehearsal
+
+    with rehearsal() as running:
+        yield replace(cloud, endpoint_url=running.url)
+
+
+def _run(aws: Aws, plan: Plan, folder: Path) -> None:
+    cloud, name = plan.study.config.cloud, plan.request.name
+    send(aws, plan)
+    if not cloud.follow:
+        print(f"started {name}. {_come_back(name)}")
+        return
+    state = _followed(aws, name)
+    if state.kind == TRAINING:
+        _close_training(aws, state, folder)
+        return
+    _close_study(aws, state, plan, folder)
+    if plan.study.config.hpo.retrain:
+        again = make_plan(_retraining(plan.study, best_overrides(state)))
+        print(described(again))
+        _run(aws, again, folder / "retrained")
+
+
+def _close_study(aws: Aws, state: JobState, plan: Plan, folder: Path) -> None:
+    rows = trials(aws, state.name)
+    print(table(rows))
+    write_study(aws, state, folder, list(plan.study.fixed))
+    print(f"trials  {folder / 'trials.csv'}")
+    _refuse_failed(state, _first_failure(rows))
+    print(f"best    {' '.join(best_overrides(state))}\n        {folder / 'best.yaml'}")
+
+
+def _first_failure(rows: list[dict[str, Any]]) -> str:
+    failed = next((row for row in rows if row.get("FailureReason")), None)
+    if failed is None:
+        return ""
+    said = readable_reason(failed["FailureReason"]).rstrip(".")
+    return f"The first trial said: {said}. The whole log: logs job={failed['TrainingJobName']}."
+
+
+def _retraining(study: Study, chosen: list[str]) -> Study:
+    """One training with the best trial's values, chosen by the same metric."""
+    kept = [text for text in study.fixed if not text.startswith("hpo=")]
+    return read_study([*kept, f"hpo.metric={study.config.hpo.metric}", *chosen])
+
+
+def _close_training(aws: Aws, state: JobState, folder: Path) -> None:
+    _refuse_failed(state, f"The whole log: logs job={state.name}. cloud.attempt=2 starts it again.")
+    if state.status == "Stopped":
+        print(
+            f"{state.name} was stopped ({state.doing}); cloud.attempt=2 continues from its checkpoint"
+        )
+        return
+    fetch_results(aws, state, folder)
+    print(f"report  {folder / 'report.html'}\nbundle  {folder / 'bundle'}")
+
+
+def _refuse_failed(state: JobState, advice: str) -> None:
+    if state.status == "Failed":
+        reason = state.reason.rstrip(".") or "no reason was given"
+        raise CloudError(f"{state.name} failed: {reason}. {advice}".strip())
+
+
+def _followed(aws: Aws, name: str) -> JobState:
+    try:
+        return follow(aws, name, SECONDS_BETWEEN_LOOKS)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"{name} goes on. {_come_back(name)}") from stop
+
+
+def _come_back(name: str) -> str:
+    door = "python launch/sagemaker.py"
+    return (
+        f"Repeat the same command to follow it again, or type {door} status job={name} "
+        f"(logs, stop, fetch)."
+    )
+
+
+def _take_dry_run(words: list[str]) -> tuple[bool, list[str]]:
+    for word in words:
+        if word.startswith("dry_run=") and word not in DRY_RUN:
+            raise ConfigError(f"{word}: must be dry_run=true or dry_run=false.")
+    asked = any(DRY_RUN.get(word, False) for word in words)
+    return asked, [word for word in words if word not in DRY_RUN]

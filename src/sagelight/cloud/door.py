@@ -1,0 +1,56 @@
+"""The door to SageMaker: its verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sagelight.cli import Door, Verb
+
+CLOUD = Door(
+    "python launch/sagemaker.py",
+    "Train and tune on Amazon SageMaker; with cloud=rehearsal, on a SageMaker on this machine.",
+    {
+        "train": Verb(
+            "Train, or tune with hpo=true, as SageMaker jobs (the verb when none is typed).",
+            "train experiment=resnet50 data.root=photos hpo=true dry_run=true",
+            "sagelight.config.schema:Config",
+            "sagelight.cloud.command:train_in_cloud",
+            takes_words=True,
+        ),
+        "status": Verb(
+            "What a job is doing.",
+            "status job=NAME",
+            "sagelight.cloud.jobs:JobSettings",
+            "sagelight.cloud.jobs:run_status",
+        ),
+        "logs": Verb(
+            "Print a training job's log, to its end.",
+            "logs job=NAME",
+            "sagelight.cloud.jobs:JobSettings",
+            "sagelight.cloud.jobs:run_logs",
+        ),
+        "stop": Verb(
+            "Stop a job; what it has learned so far is kept.",
+            "stop job=NAME",
+            "sagelight.cloud.jobs:JobSettings",
+            "sagelight.cloud.jobs:run_stop",
+        ),
+        "fetch": Verb(
+            "Fetch what a job has left: bundle, report, figures; of a study, its best trial.",
+            "fetch job=NAME",
+            "sagelight.cloud.jobs:FetchSettings",
+            "sagelight.cloud.jobs:run_fetch",
+        ),
+    },
+    (
+        "",
+        "Add dry_run=true to see the plan, the exact request and the most that it can cost; nothing is sent.",
+        "",
+        "Try it: python launch/sagemaker.py experiment=digits cloud=rehearsal",
+    ),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """See `sagelight.cli.Door.main`."""
+    return CLOUD.main(argv)

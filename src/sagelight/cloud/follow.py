@@ -1,0 +1,173 @@
+"""Following jobs that run elsewhere: their state, their log, and coming back to them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.errors import CloudError
+
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+ENDED = ("Completed", "Failed", "Stopped")
+TRAINING, TUNING = "training", "tuning"
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job as the service describes it.
+
+    Attributes:
+        kind: `training` or `tuning`.
+        described: the answer of Describe...Job.
+    """
+
+    name: str
+    kind: str
+    described: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        key = "TrainingJobStatus" if self.kind == TRAINING else "HyperParameterTuningJobStatus"
+        return str(self.described[key])
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def doing(self) -> str:
+        """The state in a few words."""
+        if self.kind == TUNING:
+            counted = self.described.get("TrainingJobStatusCounters", {})
+            return (
+                f"{self.status}: {counted.get('Completed', 0)} trials completed, "
+                f"{counted.get('InProgress', 0)} running, {counted.get('NonRetryableError', 0)} failed"
+            )
+        secondary = self.described.get("SecondaryStatus")
+        return self.status if secondary in (None, self.status) else f"{self.status}, {secondary}"
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, or an empty text."""
+        return readable_reason(str(self.described.get("FailureReason", "")))
+
+
+def readable_reason(text: str) -> str:
+    """The sentence of ours in a FailureReason, where there is one; else all of it, less the exit code."""
+    text = re.sub(r",? exit code: \d+$", "", text.strip())
+    found = re.search(r"\berror: (.+)", text, re.DOTALL)
+    return found.group(1) if found else text
+
+
+def look_up(aws: Aws, name: str) -> JobState | None:
+    """Describe a job of either kind; None when there is no such job.
+
+    Raises:
+        CloudError: AWS refuses the question.
+    """
+    from botocore.exceptions import ClientError
+
+    asked: dict[str, Callable[[], dict[str, Any]]] = {
+        TRAINING: lambda: aws.sagemaker.describe_training_job(TrainingJobName=name),
+        TUNING: lambda: aws.sagemaker.describe_hyper_parameter_tuning_job(
+            HyperParameterTuningJobName=name
+        ),
+    }
+    for kind, ask in asked.items():
+        with explained(f"looking up {name}"):
+            try:
+                return JobState(name, kind, ask())
+            except ClientError as error:
+                if not _is_absent(error):
+                    raise
+    return None
+
+
+def find_job(aws: Aws, name: str) -> JobState:
+    """Describe a job of either kind.
+
+    Raises:
+        CloudError: there is none of that name in this region.
+    """
+    found = look_up(aws, name)
+    if found is None:
+        raise CloudError(
+            f"job={name}: there is no such training or tuning job in {aws.sagemaker.meta.region_name}. "
+            "Type job=NAME as it was printed when the job started, and cloud.region=REGION of where that was."
+        )
+    return found
+
+
+def _is_absent(error: Any) -> bool:
+    message = str(error).lower()
+    return error_code(error) in ("ResourceNotFound", "ValidationException") and (
+        "not found" in message or "can't find" in message or "pattern" in message or "32" in message
+    )
+
+
+@dataclass
+class LogTail:
+    """The log of one training job, read as it grows."""
+
+    aws: Aws
+    job: str
+    _tokens: dict[str, str] = field(default_factory=dict)
+
+    def lines(self) -> Iterator[str]:
+        """What has come since the last call; a job that has not started yet has no log."""
+        for stream in self._streams():
+            while True:
+                known = self._tokens.get(stream)
+                answer = self.aws.logs.get_log_events(
+                    logGroupName=LOG_GROUP,
+                    logStreamName=stream,
+                    startFromHead=True,
+                    **({"nextToken": known} if known else {}),
+                )
+                for event in answer["events"]:
+                    yield event["message"]
+                self._tokens[stream] = answer["nextForwardToken"]
+                if not answer["events"] or answer["nextForwardToken"] == known:
+                    break
+
+    def _streams(self) -> list[str]:
+        from botocore.exceptions import ClientError
+
+        try:
+            found = self.aws.logs.describe_log_streams(
+                logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self.job}/"
+            )
+        except ClientError as error:
+            if error_code(error) == "ResourceNotFoundException":
+                return []
+            raise
+        return [stream["logStreamName"] for stream in found["logStreams"]]
+
+
+def follow(aws: Aws, name: str, seconds: float) -> JobState:
+    """Print a job's log, or a study's progress, until it ends.
+
+    Args:
+        seconds: between two looks.
+
+    Raises:
+        CloudError: AWS refuses the question.
+        KeyboardInterrupt: on Ctrl-C; the job goes on.
+    """
+    tail, said = LogTail(aws, name), ""
+    while True:
+        state = find_job(aws, name)
+        if state.kind == TRAINING:
+            with explained(f"reading the log of {name}"):
+                for line in tail.lines():
+                    print(line, flush=True)
+        if state.doing != said:
+            said = state.doing
+            print(f"{name}: {said}", flush=True)
+        if state.ended:
+            return state
+        time.sleep(seconds)

@@ -1,0 +1,96 @@
+"""The verbs on jobs that exist: status, logs, stop, fetch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagelight.cloud.client import Aws, explained
+from sagelight.cloud.follow import TRAINING, TUNING, LogTail, find_job
+from sagelight.cloud.place import find_place
+from sagelight.cloud.results import fetch_results, state_of, table, trials
+from sagelight.cloud.settings import CloudSettings
+from sagelight.config.setting import AUTO, group, setting
+from sagelight.errors import CloudError, ConfigError
+
+
+@dataclass
+class JobSettings:
+    job: str | None = setting(None, "Name of a training or tuning job, as it was printed.")
+    cloud: CloudSettings = group(CloudSettings)
+
+
+@dataclass
+class FetchSettings:
+    job: str | None = setting(None, "Name of a training or tuning job, as it was printed.")
+    output: str = setting("auto", "Folder for it; auto is runs/<job>.")
+    cloud: CloudSettings = group(CloudSettings)
+
+
+def run_status(settings: JobSettings) -> None:
+    """Print what a job is doing, and the trials of a study.
+
+    Raises:
+        CloudError: no such job.
+    """
+    aws, name = _aws(settings)
+    state = find_job(aws, name)
+    print(f"{name}: {state.doing}" + (f": {state.reason}" if state.reason else ""))
+    if state.kind == TUNING:
+        print(table(trials(aws, name)))
+
+
+def run_logs(settings: JobSettings) -> None:
+    """Print the log of a training job as far as it has come.
+
+    Raises:
+        CloudError: no such job, or a tuning job, whose trials have the logs.
+    """
+    aws, name = _aws(settings)
+    state = find_job(aws, name)
+    if state.kind != TRAINING:
+        first = next(iter(trials(aws, name)), None)
+        example = first["TrainingJobName"] if first else "TRIAL"
+        raise CloudError(f"{name} is a study; its trials have the logs. Type logs job={example}.")
+    with explained(f"reading the log of {name}"):
+        for line in LogTail(aws, name).lines():
+            print(line)
+
+
+def run_stop(settings: JobSettings) -> None:
+    """Ask a job to stop.
+
+    Raises:
+        CloudError: no such job.
+    """
+    aws, name = _aws(settings)
+    state = find_job(aws, name)
+    if state.ended:
+        print(f"{name} has ended already: {state.doing}")
+        return
+    with explained(f"stopping {name}"):
+        if state.kind == TRAINING:
+            aws.sagemaker.stop_training_job(TrainingJobName=name)
+        else:
+            aws.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    print(f"{name} is stopping")
+
+
+def run_fetch(settings: FetchSettings) -> None:
+    """Fetch what a job has left.
+
+    Raises:
+        CloudError: no such job, or it has left nothing yet.
+    """
+    aws, name = _aws(settings)
+    state = state_of(aws, name)
+    folder = Path("runs") / name if settings.output == AUTO else Path(settings.output)
+    fetch_results(aws, state, folder)
+    print(f"report  {folder / 'report.html'}\nbundle  {folder / 'bundle'}")
+
+
+def _aws(settings: JobSettings | FetchSettings) -> tuple[Aws, str]:
+    if settings.job is None:
+        raise ConfigError("which job? Type job=NAME, as it was printed when the job started.")
+    found = find_place(settings.cloud)
+    return Aws(settings.cloud, found.place.region), settings.job

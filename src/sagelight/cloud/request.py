@@ -1,0 +1,325 @@
+"""Pure functions from a study to the requests that start it: nothing is read, asked or sent here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sagelight.bundle.provenance import COMMIT_VARIABLE
+from sagelight.cloud.settings import CloudSettings
+from sagelight.config.check import natural_direction
+from sagelight.config.hyperparameters import encode
+from sagelight.config.setting import AUTO
+from sagelight.container.paths import CHECKPOINT_KEY, CHECKPOINTS, TRAINING, WEIGHTS
+from sagelight.training.metric_line import metric_definitions
+from sagelight.tuning.ranges import api_ranges
+from sagelight.tuning.settings import HpoSettings
+from sagelight.tuning.study import Study
+
+OBJECTIVE = "objective"
+PROGRAM = "sagelight_job.py"
+TRAINING_JOB = "CreateTrainingJob"
+TUNING_JOB = "CreateHyperParameterTuningJob"
+STRATEGIES = {
+    "bayesian": "Bayesian",
+    "random": "Random",
+    "hyperband": "Hyperband",
+    "grid": "Grid",
+}
+WARM_STARTS = {"identical": "IdenticalDataAndAlgorithm", "transfer": "TransferLearning"}
+_TUNING_NAME_LENGTH = 32
+_TRAINING_NAME_LENGTH = 63
+_DIGEST_LENGTH = 10
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where jobs run and on whose behalf."""
+
+    region: str
+    role: str
+    bucket: str
+    image: str
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What a job is given.
+
+    Attributes:
+        source: S3 URI of sourcedir.tar.gz.
+        data: S3 prefix of the photos.
+        weights: S3 prefix of pretrained weights, or None for a job that needs none.
+        overrides: what every training of the job is composed from.
+        gpus: GPUs of one machine, 0 where there are none.
+        commit: git commit of the code, for the bundle's provenance; no part of the job's name.
+    """
+
+    source: str
+    data: str
+    weights: str | None
+    overrides: tuple[str, ...]
+    gpus: int = 0
+    commit: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of the API: its operation and its arguments."""
+
+    operation: str
+    body: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        key = "TrainingJobName" if self.operation == TRAINING_JOB else "HyperParameterTuningJobName"
+        return str(self.body[key])
+
+
+def build_request(study: Study, place: Place, payload: Payload) -> Request:
+    """The request that starts a study, or a single training where nothing is varied.
+
+    The job's name is the experiment's and a digest of everything else in the request, so the same command on the
+    same code and photos makes the same name.
+    """
+    return (
+        tuning_request(study, place, payload)
+        if study.tunes
+        else training_request(study, place, payload)
+    )
+
+
+def training_request(study: Study, place: Place, payload: Payload) -> Request:
+    """CreateTrainingJob."""
+    cloud = study.config.cloud
+    body: dict[str, Any] = {
+        **_training(cloud, place, payload),
+        "HyperParameters": _hyperparameters(place, payload, cloud),
+        "ResourceConfig": _resources(cloud, cloud.keep_alive_seconds),
+        "Tags": _tags(cloud),
+    }
+    stem = _stem(study.config.name)
+    name = f"{stem[: _TRAINING_NAME_LENGTH - _DIGEST_LENGTH - 1]}-{_digest(body, cloud)}"
+    shared = replace(cloud, attempt=1)
+    kept = f"{stem}-{_digest(body, shared)}"
+    body["HyperParameters"][CHECKPOINT_KEY] = "run"
+    body |= {
+        "CheckpointConfig": _checkpoints(cloud, place, kept),
+        "Environment": _environment(cloud, payload),
+    }
+    return Request(TRAINING_JOB, {"TrainingJobName": name, **body})
+
+
+def tuning_request(study: Study, place: Place, payload: Payload) -> Request:
+    """CreateHyperParameterTuningJob."""
+    cloud, hpo = study.config.cloud, study.config.hpo
+    definition: dict[str, Any] = {
+        **_training(cloud, place, payload),
+        "StaticHyperParameters": _hyperparameters(place, payload, cloud),
+        "ResourceConfig": _resources(cloud, keep_alive=0),
+    }
+    body: dict[str, Any] = {
+        "HyperParameterTuningJobConfig": _tuning(study),
+        "TrainingJobDefinition": definition,
+        "Tags": _tags(cloud),
+    }
+    if hpo.warm_start:
+        body["WarmStartConfig"] = {
+            "ParentHyperParameterTuningJobs": [
+                {"HyperParameterTuningJobName": name} for name in hpo.warm_start
+            ],
+            "WarmStartType": WARM_STARTS[hpo.warm_start_type],
+        }
+    stem = _stem(study.config.name)[: _TUNING_NAME_LENGTH - _DIGEST_LENGTH - 1].rstrip("-")
+    name = f"{stem}-{_digest(body, cloud)}"
+    body["TrainingJobDefinition"] = definition | {
+        "CheckpointConfig": _checkpoints(cloud, place, name),
+        "Environment": _environment(cloud, payload),
+    }
+    return Request(TUNING_JOB, {"HyperParameterTuningJobName": name, **body})
+
+
+def objective_type(hpo: HpoSettings) -> str:
+    """`Maximize` or `Minimize`, as the API writes it."""
+    direction = natural_direction(hpo.metric) if hpo.direction == AUTO else hpo.direction
+    return direction.capitalize()
+
+
+def _training(cloud: CloudSettings, place: Place, payload: Payload) -> dict[str, Any]:
+    """What CreateTrainingJob and a tuning job's definition have in common."""
+    common: dict[str, Any] = {
+        "AlgorithmSpecification": {
+            "TrainingImage": place.image,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": metric_definitions(),
+        },
+        "RoleArn": place.role,
+        "InputDataConfig": _channels(payload),
+        "OutputDataConfig": _with(
+            {"S3OutputPath": f"s3://{place.bucket}/{cloud.prefix}/jobs"}, KmsKeyId=cloud.kms_key
+        ),
+        "StoppingCondition": _stopping(cloud),
+        "EnableManagedSpotTraining": cloud.spot,
+        "EnableNetworkIsolation": cloud.network_isolation,
+        "EnableInterContainerTrafficEncryption": cloud.encrypt_traffic,
+    }
+    return _with(
+        common,
+        Environment=_pairs(cloud.environment),
+        VpcConfig=_vpc(cloud),
+        RetryStrategy={"MaximumRetryAttempts": cloud.retries} if cloud.retries else None,
+    )
+
+
+def _environment(cloud: CloudSettings, payload: Payload) -> dict[str, str]:
+    commit = {COMMIT_VARIABLE: payload.commit} if payload.commit else {}
+    return commit | (_pairs(cloud.environment) or {})
+
+
+def _hyperparameters(place: Place, payload: Payload, cloud: CloudSettings) -> dict[str, str]:
+    found = {
+        "sagemaker_program": PROGRAM,
+        "sagemaker_submit_directory": payload.source,
+        "sagemaker_region": place.region,
+        **encode(payload.overrides),
+    }
+    if payload.gpus > 1 or cloud.instance_count > 1:
+        # The container then starts torchrun on every machine, with one process per GPU.
+        found["sagemaker_torch_distributed_enabled"] = "true"
+        found["sagemaker_instance_type"] = cloud.instance_type
+    return found
+
+
+def _channels(payload: Payload) -> list[dict[str, Any]]:
+    uris = {TRAINING: payload.data, WEIGHTS: payload.weights}
+    return [
+        {
+            "ChannelName": name,
+            "DataSource": {
+                "S3DataSource": {
+                    "S3DataType": "S3Prefix",
+                    "S3Uri": uri,
+                    "S3DataDistributionType": "FullyReplicated",
+                }
+            },
+            "InputMode": "File",
+        }
+        for name, uri in uris.items()
+        if uri is not None
+    ]
+
+
+def _resources(cloud: CloudSettings, keep_alive: int) -> dict[str, Any]:
+    return _with(
+        {
+            "InstanceType": cloud.instance_type,
+            "InstanceCount": cloud.instance_count,
+            "VolumeSizeInGB": cloud.volume_gb,
+        },
+        VolumeKmsKeyId=cloud.kms_key,
+        KeepAlivePeriodInSeconds=keep_alive or None,
+    )
+
+
+def _stopping(cloud: CloudSettings) -> dict[str, int]:
+    stopping = {"MaxRuntimeInSeconds": cloud.max_runtime_seconds}
+    if cloud.spot:
+        stopping["MaxWaitTimeInSeconds"] = max_wait_seconds(cloud)
+    return stopping
+
+
+def max_wait_seconds(cloud: CloudSettings) -> int:
+    """`cloud.max_wait_seconds`, resolved."""
+    if cloud.max_wait_seconds == AUTO:
+        return 2 * cloud.max_runtime_seconds
+    return int(cloud.max_wait_seconds)
+
+
+def _checkpoints(cloud: CloudSettings, place: Place, key: str) -> dict[str, str]:
+    return {
+        "S3Uri": f"s3://{place.bucket}/{cloud.prefix}/checkpoints/{key}",
+        "LocalPath": CHECKPOINTS,
+    }
+
+
+def _tuning(study: Study) -> dict[str, Any]:
+    hpo = study.config.hpo
+    limits: dict[str, Any] = {"MaxParallelTrainingJobs": hpo.max_parallel_jobs}
+    if hpo.strategy != "grid":
+        # A grid has as many jobs as combinations; the API refuses a number beside it.
+        limits["MaxNumberOfTrainingJobs"] = hpo.max_jobs
+    return _with(
+        {
+            "Strategy": STRATEGIES[hpo.strategy],
+            "HyperParameterTuningJobObjective": {
+                "Type": objective_type(hpo),
+                "MetricName": OBJECTIVE,
+            },
+            "ResourceLimits": _with(limits, MaxRuntimeInSeconds=hpo.max_study_seconds),
+            "ParameterRanges": api_ranges(study.space, hpo.strategy),
+            "TrainingJobEarlyStoppingType": "Auto" if hpo.early_stopping else "Off",
+            "RandomSeed": study.config.seed,
+        },
+        StrategyConfig=_hyperband(study),
+        TuningJobCompletionCriteria=_completion(hpo),
+    )
+
+
+def _hyperband(study: Study) -> dict[str, Any] | None:
+    if study.config.hpo.strategy != "hyperband":
+        return None
+    resources = {
+        "MinResource": study.config.hpo.min_epochs,
+        "MaxResource": study.config.trainer.max_epochs,
+    }
+    return {"HyperbandStrategyConfig": resources}
+
+
+def _completion(hpo: HpoSettings) -> dict[str, Any] | None:
+    criteria: dict[str, Any] = {}
+    if hpo.target is not None:
+        criteria["TargetObjectiveMetricValue"] = hpo.target
+    if hpo.patience is not None:
+        criteria["BestObjectiveNotImproving"] = {
+            "MaxNumberOfTrainingJobsNotImproving": hpo.patience
+        }
+    if hpo.until_converged:
+        criteria["ConvergenceDetected"] = {"CompleteOnConvergence": "Enabled"}
+    return criteria or None
+
+
+def _vpc(cloud: CloudSettings) -> dict[str, list[str]] | None:
+    if not cloud.subnets and not cloud.security_groups:
+        return None
+    return {"SecurityGroupIds": list(cloud.security_groups), "Subnets": list(cloud.subnets)}
+
+
+def _tags(cloud: CloudSettings) -> list[dict[str, str]]:
+    tags = {"sagelight": "true"} | (_pairs(cloud.tags) or {})
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def _pairs(texts: list[str]) -> dict[str, str] | None:
+    pairs = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        pairs[name] = value
+    return pairs or None
+
+
+def _with(body: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return body | {key: value for key, value in more.items() if value is not None}
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-") or "job"
+
+
+def _digest(body: Mapping[str, Any], cloud: CloudSettings) -> str:
+    text = json.dumps([body, cloud.attempt], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]

@@ -1,0 +1,170 @@
+"""What jobs leave: fetched, unpacked without trust, and the trials of a study as a table."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.follow import TUNING, JobState, find_job
+from sagelight.config.hyperparameters import decode
+from sagelight.errors import CloudError
+from sagelight.files import write_csv, write_text
+from sagelight.tuning.best import experiment_file
+
+
+def fetch_results(aws: Aws, state: JobState, folder: Path) -> Path:
+    """Download what a training left into `folder`: the run's files, and its bundle in `folder/bundle`.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        CloudError: the job left nothing, or `folder` holds something already.
+    """
+    artifacts = state.described.get("ModelArtifacts", {}).get("S3ModelArtifacts")
+    if not artifacts:
+        raise CloudError(
+            f"{state.name} has left nothing yet: it is {state.doing}. Type status job={state.name}."
+        )
+    if folder.is_dir() and any(folder.iterdir()):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        whole = Path(scratch) / "run"
+        _unpack(
+            aws,
+            artifacts.replace("model.tar.gz", "output.tar.gz"),
+            whole,
+            Path(scratch),
+            optional=True,
+        )
+        _unpack(aws, artifacts, whole / "bundle", Path(scratch))
+        if folder.is_dir():
+            folder.rmdir()
+        shutil.move(whole, folder)
+    return folder
+
+
+def trials(aws: Aws, name: str) -> list[dict[str, Any]]:
+    """Every training of a study as the service lists it, in the order in which they were started."""
+    with explained(f"listing the trials of {name}"):
+        pages = aws.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
+        found = [
+            trial
+            for page in pages.paginate(HyperParameterTuningJobName=name)
+            for trial in page["TrainingJobSummaries"]
+        ]
+    return sorted(found, key=lambda trial: trial["TrainingJobName"])
+
+
+def objective_of(trial: dict[str, Any]) -> float | None:
+    """The last objective of a trial; None when it printed none."""
+    metric = trial.get("FinalHyperParameterTuningJobObjectiveMetric")
+    return float(metric["Value"]) if metric else None
+
+
+def best_overrides(state: JobState) -> list[str]:
+    """The tuned values of a study's best trial, as overrides.
+
+    Raises:
+        CloudError: no trial has an objective.
+    """
+    best = state.described.get("BestTrainingJob")
+    if not best:
+        raise CloudError(f"{state.name} has no best trial: {state.reason or state.doing}.")
+    return decode(best["TunedHyperParameters"])
+
+
+def write_study(aws: Aws, state: JobState, folder: Path, fixed: list[str]) -> None:
+    """Leave trials.csv, one row a trial, and best.yaml, an experiment file that trains the best one again."""
+    rows = trials(aws, state.name)
+    names = sorted({name for row in rows for name in row["TunedHyperParameters"]})
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(
+        folder / "trials.csv",
+        ["trial", "state", "objective", *names, "seconds"],
+        [
+            [
+                row["TrainingJobName"],
+                row["TrainingJobStatus"],
+                objective_of(row),
+                *(row["TunedHyperParameters"].get(name) for name in names),
+                _seconds(row),
+            ]
+            for row in rows
+        ],
+    )
+    if state.described.get("BestTrainingJob"):
+        write_text(
+            folder / "best.yaml", experiment_file([*fixed, *best_overrides(state)], state.name)
+        )
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The trials of a study, for a terminal."""
+    names = sorted({name for row in rows for name in row["TunedHyperParameters"]})
+    cells = [["trial", "state", "objective", *names]]
+    for row in rows:
+        score = objective_of(row)
+        tuned = (_short(row["TunedHyperParameters"].get(name, "")) for name in names)
+        cells.append(
+            [
+                row["TrainingJobName"].rsplit("-", 2)[-2],
+                row["TrainingJobStatus"],
+                "-" if score is None else f"{score:.4f}",
+                *tuned,
+            ]
+        )
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return "\n".join(
+        "  "
+        + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def state_of(aws: Aws, name: str) -> JobState:
+    """The training job to fetch for a name: itself, or the best trial of a study."""
+    state = find_job(aws, name)
+    if state.kind != TUNING:
+        return state
+    best = state.described.get("BestTrainingJob")
+    if not best:
+        raise CloudError(f"{name} has no best trial yet: it is {state.doing}.")
+    return find_job(aws, best["TrainingJobName"])
+
+
+def _unpack(aws: Aws, uri: str, target: Path, scratch: Path, optional: bool = False) -> None:
+    from botocore.exceptions import ClientError
+
+    place = urlparse(uri)
+    archive = scratch / Path(place.path).name
+    with explained(f"fetching {uri}"):
+        try:
+            aws.s3.download_file(place.netloc, place.path.lstrip("/"), str(archive))
+        except ClientError as error:
+            if optional and error_code(error) == "404":
+                return
+            raise
+    target.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive) as tar:
+        # The filter refuses links and paths that lead out of the folder.
+        tar.extractall(target, filter="data")
+    archive.unlink()
+
+
+def _seconds(row: dict[str, Any]) -> float | None:
+    started, ended = row.get("TrainingStartTime"), row.get("TrainingEndTime")
+    return round((ended - started).total_seconds(), 1) if started and ended else None
+
+
+def _short(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text

@@ -1,0 +1,175 @@
+"""What SageMaker documents in prose, and would refuse or waste money on: not in the service model."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+
+from sagelight.cloud.request import OBJECTIVE, max_wait_seconds
+from sagelight.config.setting import AUTO
+from sagelight.training.metric_line import COLUMNS, format_line, metric_definitions
+from sagelight.tuning.ranges import MOST_VALUES
+from sagelight.tuning.space import Categorical, Integer, Space
+from sagelight.tuning.study import Study
+
+MOST_RANGES = 30
+MOST_HYPERPARAMETERS = 100
+
+
+def broken_rules(
+    study: Study, hyperparameters: int, gpus: int, training_photos: int | None
+) -> list[str]:
+    """Every documented rule that a study breaks, each with what to type.
+
+    Args:
+        hyperparameters: how many static ones the request has.
+        gpus: GPUs of one machine of the chosen type.
+        training_photos: None where the photos are not on this machine.
+    """
+    rules: list[Callable[[Study], Iterator[str]]] = [_spot, _walls, _pairs, _objective_printed]
+    if study.tunes:
+        rules += [_ranges, _hyperband, _grid, _warm_start]
+    found = [problem for rule in rules for problem in rule(study)]
+    total = hyperparameters + len(study.space.dimensions) + 1
+    if total > MOST_HYPERPARAMETERS:
+        found.append(
+            f"{total} hyperparameters, the tuner's own included, and at most {MOST_HYPERPARAMETERS} are allowed: "
+            "put the settings into an experiment file of your own, and type experiment=FILE.yaml"
+        )
+    found += _processes(study, gpus)
+    if training_photos is not None:
+        found += _batches(study, training_photos)
+    return found
+
+
+def combinations(space: Space) -> int:
+    """Trials of a grid over `space`; ranges that cannot be listed count as one."""
+    return math.prod(
+        len(d.values)
+        if isinstance(d, Categorical)
+        else len(d.values())
+        if isinstance(d, Integer)
+        else 1
+        for d in space.dimensions
+    )
+
+
+def _spot(study: Study) -> Iterator[str]:
+    cloud = study.config.cloud
+    if not cloud.spot:
+        if cloud.max_wait_seconds != AUTO:
+            yield "cloud.max_wait_seconds is for spot jobs. Type cloud.spot=true or cloud.max_wait_seconds=auto"
+        return
+    if max_wait_seconds(cloud) < cloud.max_runtime_seconds:
+        yield (
+            f"cloud.max_wait_seconds={cloud.max_wait_seconds} is below cloud.max_runtime_seconds="
+            f"{cloud.max_runtime_seconds}, and it includes the training. Type cloud.max_wait_seconds=auto"
+        )
+    if cloud.keep_alive_seconds:
+        yield (
+            "cloud.keep_alive_seconds keeps a machine that cloud.spot=true does not own. "
+            "Type cloud.keep_alive_seconds=0 or cloud.spot=false"
+        )
+
+
+def _walls(study: Study) -> Iterator[str]:
+    cloud = study.config.cloud
+    if bool(cloud.subnets) != bool(cloud.security_groups):
+        yield "a VPC needs both cloud.subnets=[...] and cloud.security_groups=[...]"
+    if cloud.network_isolation and cloud.image == AUTO:
+        yield (
+            "cloud.network_isolation=true: AWS's image installs our requirements from the network when the job "
+            "starts. Type cloud.image=URI of an image that holds requirements/train.txt"
+        )
+
+
+def _pairs(study: Study) -> Iterator[str]:
+    for name in ("tags", "environment"):
+        for text in getattr(study.config.cloud, name):
+            if "=" not in text:
+                yield f"cloud.{name}: {text} is no KEY=VALUE"
+
+
+def _objective_printed(study: Study) -> Iterator[str]:
+    """The objective's regular expression must find its value in a line such as training prints."""
+    line = format_line(1, dict.fromkeys(COLUMNS, 0.25))
+    regex = next((d["Regex"] for d in metric_definitions() if d["Name"] == OBJECTIVE), None)
+    found = re.search(regex, line) if regex else None
+    if found is None or float(found.group(1)) != 0.25:
+        yield f"training prints no {OBJECTIVE} that {regex} finds in {line!r}"
+
+
+def _ranges(study: Study) -> Iterator[str]:
+    count = len(study.space.dimensions)
+    if count > MOST_RANGES:
+        yield f"{count} settings are varied, and a tuning job takes {MOST_RANGES}. Fix some of them with key=value"
+
+
+def _hyperband(study: Study) -> Iterator[str]:
+    hpo = study.config.hpo
+    if hpo.strategy != "hyperband":
+        return
+    if hpo.early_stopping:
+        yield "hpo.strategy=hyperband stops weak trials itself. Type hpo.early_stopping=false"
+    if "trainer.max_epochs" in study.space.names:
+        yield (
+            "hpo.strategy=hyperband gives out epochs itself, so they cannot be varied too. "
+            "Type trainer.max_epochs=10, the most that a trial may have"
+        )
+    elif hpo.min_epochs > study.config.trainer.max_epochs:
+        yield (
+            f"hpo.min_epochs={hpo.min_epochs} is above trainer.max_epochs={study.config.trainer.max_epochs}. "
+            "Type hpo.min_epochs=1"
+        )
+
+
+def _grid(study: Study) -> Iterator[str]:
+    if study.config.hpo.strategy != "grid":
+        return
+    for dimension in study.space.dimensions:
+        if isinstance(dimension, Categorical):
+            continue
+        if not isinstance(dimension, Integer) or len(dimension.values()) > MOST_VALUES:
+            yield (
+                f"hpo.strategy=grid tries listed values, and {dimension.name} is a range. "
+                f"Type {dimension.name}=A,B,C or hpo.strategy=random"
+            )
+
+
+def _warm_start(study: Study) -> Iterator[str]:
+    if study.config.hpo.warm_start and study.config.hpo.strategy in ("hyperband", "grid"):
+        yield (
+            f"hpo.warm_start works with bayesian and random, not with hpo.strategy={study.config.hpo.strategy}. "
+            "Type hpo.strategy=bayesian"
+        )
+
+
+def _processes(study: Study, gpus: int) -> Iterator[str]:
+    cloud = study.config.cloud
+    if gpus > 1:
+        yield (
+            f"cloud.instance_type={cloud.instance_type} has {gpus} GPUs, and this version trains on one: you would "
+            "pay for the others. Type cloud.instance_type=ml.g5.xlarge"
+        )
+    if cloud.instance_count > 1:
+        yield (
+            f"cloud.instance_count={cloud.instance_count}: this version trains on one machine. "
+            "Type cloud.instance_count=1"
+        )
+
+
+def _batches(study: Study, photos: int) -> Iterator[str]:
+    tried = next((d for d in study.space.dimensions if d.name == "data.batch_size"), None)
+    if tried is None:
+        sizes = [study.config.data.batch_size]
+    elif isinstance(tried, Categorical):
+        sizes = [int(value) for value in tried.values]
+    else:
+        sizes = [int(tried.high)]
+    fitting = [size for size in sizes if size <= photos]
+    if len(fitting) < len(sizes):
+        shown = ",".join(map(str, fitting or [max(1, min(32, photos // 4))]))
+        yield (
+            f"data.batch_size={max(sizes)} is larger than the {photos} training photos. Type data.batch_size={shown}"
+        )

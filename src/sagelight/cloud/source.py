@@ -1,0 +1,130 @@
+"""The code that goes up: tracked source only, in an archive whose bytes depend on nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagelight.cloud.request import PROGRAM
+from sagelight.config.groups import conf_dir, requirements_dir
+from sagelight.errors import CloudError
+
+LARGEST_FILE = 10_000_000
+# What AWS's PyTorch image brings itself, for its own CUDA.
+IN_IMAGE = ("torch", "torchvision")
+EXPERIMENTS = "experiments"
+_PROGRAM = '''\
+"""What the container starts: the code beside this file, whatever else is installed."""
+
+import os
+import sys
+from pathlib import Path
+
+here = Path(__file__).resolve().parent
+os.chdir(here)
+sys.path.insert(0, str(here / "src"))
+
+from sagelight.container.entry import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())
+'''
+
+
+@dataclass(frozen=True)
+class Source:
+    """The archive of the code: its bytes, and how many files are in it."""
+
+    archive: bytes
+    files: int
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the archive."""
+        return hashlib.sha256(self.archive).hexdigest()
+
+
+def pack_source(experiments: dict[str, Path] | None = None) -> Source:
+    """Pack src, conf and the job's requirements into a reproducible tar.gz.
+
+    In a git checkout only tracked files go in, as they are on disk; of an installed package, its files.
+
+    Args:
+        experiments: experiment files of the person's own, by the name that they get in the archive.
+
+    Raises:
+        CloudError: a file over 10 MB, which is no source.
+    """
+    contents = {
+        f"src/sagelight/{name}": _read(path) for name, path in _files(_package(), "*").items()
+    }
+    contents |= {f"conf/{name}": _read(path) for name, path in _files(conf_dir(), "*").items()}
+    contents["requirements.txt"] = job_requirements().encode()
+    contents[PROGRAM] = _PROGRAM.encode()
+    for name, path in (experiments or {}).items():
+        contents[f"{EXPERIMENTS}/{name}"] = path.read_bytes()
+    return Source(_archive(contents), len(contents))
+
+
+def job_requirements() -> str:
+    """What pip installs in the container: the pins of requirements/train.txt, without what the image brings."""
+    lines = (requirements_dir() / "train.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    return "".join(f"{pin}\n" for pin in pins if pin.partition("==")[0] not in IN_IMAGE)
+
+
+def _package() -> Path:
+    return Path(__file__).resolve().parents[1]
+
+
+def _files(root: Path, pattern: str) -> dict[str, Path]:
+    found = _tracked(root)
+    if found is None:
+        found = [path for path in root.rglob(pattern) if path.is_file()]
+    kept = [path for path in found if path.is_file() and "__pycache__" not in path.parts]
+    return {path.relative_to(root).as_posix(): path for path in sorted(kept)}
+
+
+def _tracked(root: Path) -> list[Path] | None:
+    """The files that git tracks below `root`, or None outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "ls-files", "-z"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    # An installed package may lie in an ignored folder of somebody's checkout.
+    return [root / name for name in done.stdout.split("\0") if name] or None
+
+
+def _read(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise CloudError(
+            f"{path} has {size / 1e6:,.0f} MB, and only source goes into a job. Move it out of the checkout; "
+            "photos belong in data.root and weights in model.weights."
+        )
+    return path.read_bytes()
+
+
+def _archive(contents: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    # Without a time and a name inside, equal files give equal bytes.
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name, content in sorted(contents.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()

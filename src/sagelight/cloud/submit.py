@@ -1,0 +1,74 @@
+"""Sending a plan: code, photos and weights into the bucket, then the request; or finding the job there already."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlparse
+
+from sagelight.cloud.client import Aws, explained
+from sagelight.cloud.data import Cargo, LocalFile
+from sagelight.cloud.follow import look_up
+from sagelight.cloud.ledger import note_sent
+from sagelight.cloud.plan import Plan, torchvision_key
+from sagelight.cloud.request import TRAINING_JOB
+from sagelight.cloud.upload import ensure_bucket, is_there, upload_bytes, upload_cargo
+from sagelight.config.setting import AUTO
+from sagelight.errors import CloudError
+
+
+def send(aws: Aws, plan: Plan) -> None:
+    """Start the plan's job, unless it is there already.
+
+    Raises:
+        CloudError: AWS refuses, or a job of this name failed or was stopped.
+    """
+    name = plan.request.name
+    known = look_up(aws, name)
+    if known is not None:
+        if known.status in ("Failed", "Stopped"):
+            raise CloudError(
+                f"{name} is there already and {known.status.lower()}: {known.reason or known.doing}. "
+                f"Type cloud.attempt={plan.study.config.cloud.attempt + 1} to start it again."
+            )
+        print(f"{name} is there already: {known.doing}")
+        return
+    _upload(aws, plan)
+    with explained(f"starting {name}"):
+        if plan.request.operation == TRAINING_JOB:
+            aws.sagemaker.create_training_job(**plan.request.body)
+        else:
+            aws.sagemaker.create_hyper_parameter_tuning_job(**plan.request.body)
+
+
+def _upload(aws: Aws, plan: Plan) -> None:
+    cloud, bucket = plan.study.config.cloud, plan.place.bucket
+    ensure_bucket(aws, bucket, plan.place.region, ours=cloud.bucket == AUTO)
+    source = urlparse(_source_uri(plan)).path.lstrip("/")
+    upload_bytes(aws, bucket, source, plan.source.archive)
+    for cargo in plan.cargo:
+        upload_cargo(aws, bucket, cloud.prefix, cargo)
+        note_sent(plan.uri(cargo.key), aws.s3.meta.endpoint_url)
+    if plan.backbones and not is_there(
+        aws, bucket, f"{cloud.prefix}/{torchvision_key(plan.backbones)}/", len(plan.backbones)
+    ):
+        upload_cargo(aws, bucket, cloud.prefix, _torchvision_cargo(plan))
+
+
+def _source_uri(plan: Plan) -> str:
+    from sagelight.cloud.plan import static_hyperparameters
+
+    return static_hyperparameters(plan.request)["sagemaker_submit_directory"]
+
+
+def _torchvision_cargo(plan: Plan) -> Cargo:
+    """torchvision's weights files, found or downloaded by a process that may import torch."""
+    command = [sys.executable, "-m", "sagelight.models.default_weights", *plan.backbones]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise CloudError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+    paths = {name: Path(path) for name, path in json.loads(done.stdout).items()}
+    files = tuple(LocalFile(f"{n}.pth", p, p.stat().st_size) for n, p in paths.items())
+    return Cargo("weights", files, "", torchvision_key(plan.backbones))

@@ -1,0 +1,102 @@
+"""What runs inside a SageMaker training job: the hyperparameters become a configuration, `fit` does the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from sagelight.config.compose import compose
+from sagelight.config.hyperparameters import decode
+from sagelight.config.schema import Config
+from sagelight.container.paths import BASE, CHECKPOINT_KEY, SHARDS, TRAINING, WEIGHTS, JobPaths
+from sagelight.errors import RunError, SagelightError
+
+CLOUD_COMMAND = "python launch/sagemaker.py"
+# What the run's directory holds for continuing only.
+_NOT_OUTPUT = shutil.ignore_patterns("checkpoints", "bundle", ".lock")
+
+
+def main() -> int:
+    """Train as the job says, and leave the bundle where SageMaker picks it up.
+
+    Returns:
+        0 done; 2 the person's input, with the message in the failure file and on stderr, which SageMaker shows
+        as the failure's reason. Our own faults raise.
+    """
+    paths = JobPaths.here()
+    try:
+        _train(paths)
+    except SagelightError as error:
+        message = f"error: {error}"
+        print(message, file=sys.stderr)
+        paths.failure.parent.mkdir(parents=True, exist_ok=True)
+        paths.failure.write_text(message, encoding="utf-8")
+        return 2
+    return 0
+
+
+def job_config(paths: JobPaths) -> tuple[Config, list[str]]:
+    """The configuration of this job, in the job's own folders, and the overrides that made it.
+
+    Raises:
+        ConfigError: hyperparameters that are not ours, or values that are refused.
+        RunError: no hyperparameters.
+    """
+    hyperparameters = _read_json(paths.hyperparameters)
+    overrides = decode(hyperparameters)
+    config = compose(overrides)
+    data, model = config.data, config.model
+    data.root = _here(data.root, paths) if data.root is not None else None
+    model.weights = _here(model.weights, paths)
+    sent = paths.channel(WEIGHTS) / f"{model.backbone}.pth"
+    if model.weights == "default" and sent.is_file():
+        # torchvision's own weights travel with the job, which may have no network.
+        model.weights = str(sent)
+    config.run_dir = str(paths.checkpoints / _run_name(hyperparameters))
+    return config, overrides
+
+
+def unpack_shards(channel: Path) -> None:
+    """Turn the shards that a channel brought back into photos; a channel of plain photos stays as it is."""
+    for shard in sorted(channel.glob(SHARDS.format("*"))):
+        with tarfile.open(shard) as tar:
+            tar.extractall(channel, filter="data")
+        # The disk was sized for the photos once.
+        shard.unlink()
+
+
+def _train(paths: JobPaths) -> None:
+    config, overrides = job_config(paths)
+    unpack_shards(paths.channel(TRAINING))
+    from sagelight.training.fit import fit
+
+    outcome = fit(config, f"{CLOUD_COMMAND} {shlex.join(overrides)}")
+    shutil.copytree(outcome.folder / "bundle", paths.model, dirs_exist_ok=True)
+    shutil.copytree(outcome.folder, paths.output, ignore=_NOT_OUTPUT, dirs_exist_ok=True)
+
+
+def _run_name(hyperparameters: dict[str, str]) -> str:
+    """A training keeps its folder over attempts; the trials of a study may share a bucket's folder, not a name."""
+    return hyperparameters.get(CHECKPOINT_KEY) or os.environ.get("TRAINING_JOB_NAME", "run")
+
+
+def _here(path: str, paths: JobPaths) -> str:
+    """A path of the contract, where this container keeps it."""
+    return str(paths.base / Path(path).relative_to(BASE)) if path.startswith(BASE) else path
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path} cannot be read ({error}): this program runs inside SageMaker training jobs. "
+            "Start one with python launch/sagemaker.py."
+        ) from error
+    return loaded

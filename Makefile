@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check format venv lock clean
+.PHONY: demo test check rehearse format venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
@@ -20,13 +20,17 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(MAKE) test
 
+# The whole SageMaker journey on this machine, compared with the local run, and what it costs on top.
+rehearse: $(STAMP)
+	$(BIN)/python benchmarks/rehearse.py runs/rehearsed
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 venv: $(STAMP)
 
-$(STAMP): requirements/train.txt requirements/dev.txt requirements/constraints.txt pyproject.toml
+$(STAMP): $(wildcard requirements/*.txt) pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or type make PYTHON=PATH." >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt -c requirements/constraints.txt

@@ -1,0 +1,55 @@
+"""A job's output into the rehearsal's CloudWatch Logs, where a real job's output lies."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+GROUP = "/aws/sagemaker/TrainingJobs"
+SECONDS_BETWEEN_WRITES = 0.5
+
+
+class LogStream:
+    """The stream `<job>/algo-1-<time>`, written in batches, in order."""
+
+    def __init__(self, logs: Any, job: str) -> None:
+        self._logs = logs
+        self._name = f"{job}/algo-1-{int(time.time())}"
+        self._waiting: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._create()
+        self._writer = threading.Thread(target=self._write_often, daemon=True)
+        self._writer.start()
+
+    def write(self, line: str) -> None:
+        """Add one line."""
+        with self._lock:
+            # The service refuses empty messages.
+            self._waiting.append({"timestamp": int(time.time() * 1000), "message": line or " "})
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._closed.set()
+        self._writer.join()
+        self._flush()
+
+    def _write_often(self) -> None:
+        while not self._closed.wait(SECONDS_BETWEEN_WRITES):
+            self._flush()
+
+    def _flush(self) -> None:
+        with self._lock:
+            events, self._waiting = self._waiting, []
+        if events:
+            self._logs.put_log_events(
+                logGroupName=GROUP, logStreamName=self._name, logEvents=events
+            )
+
+    def _create(self) -> None:
+        # Every job writes into the same group.
+        with suppress(self._logs.exceptions.ResourceAlreadyExistsException):
+            self._logs.create_log_group(logGroupName=GROUP)
+        self._logs.create_log_stream(logGroupName=GROUP, logStreamName=self._name)

@@ -1,0 +1,143 @@
+"""Training jobs of the rehearsal, seen through boto3 as a person would see them."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from botocore.exceptions import ClientError
+
+from rehearsal.conftest import BUCKET, Stage
+
+GOOD = """
+import json, os, pathlib
+print("objective=0.25"); print("objective=0.75", flush=True)
+pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text(os.environ["SM_CHANNEL_TRAINING"])
+photos = sorted(p.name for p in pathlib.Path(os.environ["SM_CHANNEL_TRAINING"]).rglob("*.jpg"))
+pathlib.Path(os.environ["SM_OUTPUT_DATA_DIR"], "seen.json").write_text(json.dumps(photos))
+print("hello", os.environ["WHO"], os.environ["TRAINING_JOB_NAME"])
+"""
+SLOW = """
+import time
+print("begun", flush=True)
+time.sleep(100)
+"""
+STEPS = """
+import os, pathlib, time
+folder = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "checkpoints")
+step = int((folder / "step").read_text()) if (folder / "step").exists() else 0
+print(f"from {step}", flush=True)
+while step < 40:
+    step += 1
+    (folder / "step").write_text(str(step))
+    time.sleep(0.2)
+pathlib.Path(os.environ["SM_MODEL_DIR"], "step").write_text(str(step))
+"""
+
+
+def channel(prefix: str) -> list[dict[str, Any]]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/{prefix}"}
+    return [{"ChannelName": "training", "DataSource": {"S3DataSource": source}}]
+
+
+def test_a_job_runs_and_tells_the_truth(stage: Stage) -> None:
+    for name in ("a/1.jpg", "b/2.jpg"):
+        stage.s3.put_object(Bucket=BUCKET, Key=f"photos/{name}", Body=b"x")
+    found = stage.run("good", GOOD, InputDataConfig=channel("photos/"), Environment={"WHO": "you"})
+    assert found["TrainingJobStatus"] == found["SecondaryStatus"] == "Completed"
+    states = [each["Status"] for each in found["SecondaryStatusTransitions"]]
+    assert states == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+    (metric,) = found["FinalMetricDataList"]
+    assert (metric["MetricName"], metric["Value"]) == ("objective", 0.75)
+    assert found["Environment"] == {"WHO": "you"}
+    model = stage.unpacked(found["ModelArtifacts"]["S3ModelArtifacts"])
+    assert model["model.txt"].endswith(b"opt/ml/input/data/training")
+    output = stage.unpacked(f"s3://{BUCKET}/jobs/good/output/output.tar.gz")
+    assert output["seen.json"] == b'["1.jpg", "2.jpg"]'
+    assert "hello you good" in stage.log("good")
+
+
+def test_a_failing_program_gives_its_reason(stage: Stage) -> None:
+    found = stage.run("bad", "raise ValueError('the cat is out')")
+    assert found["TrainingJobStatus"] == "Failed"
+    assert found["FailureReason"].startswith("AlgorithmError: ExecuteUserScriptError:")
+    assert "ValueError: the cat is out" in found["FailureReason"]
+    assert "ModelArtifacts" not in found or not found["ModelArtifacts"].get("S3ModelArtifacts")
+
+
+def test_an_empty_channel_fails_as_the_service_says_it(stage: Stage) -> None:
+    found = stage.run("empty", GOOD, InputDataConfig=channel("nothing-here/"))
+    assert found["TrainingJobStatus"] == "Failed"
+    assert "Data download failed: no object lies under" in found["FailureReason"]
+
+
+def test_a_job_can_be_stopped(stage: Stage) -> None:
+    stage.sagemaker.create_training_job(**stage.request("slow", SLOW))
+    stage.until("slow", "begun")
+    stage.sagemaker.stop_training_job(TrainingJobName="slow")
+    found = stage.ended(lambda: stage.sagemaker.describe_training_job(TrainingJobName="slow"))
+    assert found["TrainingJobStatus"] == found["SecondaryStatus"] == "Stopped"
+
+
+def test_a_job_that_takes_too_long_is_stopped(stage: Stage) -> None:
+    found = stage.run("long", SLOW, StoppingCondition={"MaxRuntimeInSeconds": 3})
+    assert found["TrainingJobStatus"] == "Stopped"
+    assert found["SecondaryStatus"] == "MaxRuntimeExceeded"
+
+
+def test_an_interrupted_spot_job_continues_from_its_checkpoints(stage: Stage) -> None:
+    request = stage.request(
+        "spot",
+        STEPS,
+        EnableManagedSpotTraining=True,
+        StoppingCondition={"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60},
+        CheckpointConfig={"S3Uri": f"s3://{BUCKET}/checkpoints/spot"},
+    )
+    stage.sagemaker.create_training_job(**request)
+    stage.until("spot", "from 0")
+    while not stage.s3.list_objects_v2(Bucket=BUCKET, Prefix="checkpoints/spot/").get("KeyCount"):
+        pass
+    with urlopen(Request(f"{stage.running.url}/rehearsal/interrupt/spot", method="POST")) as answer:
+        assert answer.read() == b"interrupted\n"
+    found = stage.ended(lambda: stage.sagemaker.describe_training_job(TrainingJobName="spot"))
+    assert found["TrainingJobStatus"] == "Completed"
+    assert "Interrupted" in [each["Status"] for each in found["SecondaryStatusTransitions"]]
+    begun = [line for line in stage.log("spot") if line.startswith("from ")]
+    assert begun[0] == "from 0"
+    assert int(begun[1].split()[1]) > 0
+    assert stage.unpacked(found["ModelArtifacts"]["S3ModelArtifacts"]) == {"step": b"40"}
+
+
+def test_only_what_runs_can_be_interrupted(stage: Stage) -> None:
+    with pytest.raises(HTTPError, match="404"):
+        urlopen(Request(f"{stage.running.url}/rehearsal/interrupt/nobody", method="POST"))
+
+
+def test_what_the_service_refuses_is_refused(stage: Stage) -> None:
+    request = stage.request("refused", GOOD)
+    cases = {
+        "ValidationException": {**request, "RoleArn": "me-and-only-me-and-me"},
+        "ResourceInUse": {**request, "TrainingJobName": "twin"},
+    }
+    stage.run("twin", "print('done')")
+    for code, body in cases.items():
+        with pytest.raises(ClientError) as refusal:
+            stage.sagemaker.create_training_job(**body)
+        assert refusal.value.response["Error"]["Code"] == code
+    with pytest.raises(ClientError, match="Requested resource not found"):
+        stage.sagemaker.describe_training_job(TrainingJobName="nobody")
+    with pytest.raises(ClientError, match="the rehearsal has no CreateEndpoint"):
+        stage.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
+
+
+def test_the_quota_is_counted(stage: Stage) -> None:
+    stage.running.sagemaker.quota = 0
+    try:
+        with pytest.raises(ClientError, match="account-level service limit"):
+            stage.sagemaker.create_training_job(**stage.request("quota", GOOD))
+    finally:
+        stage.running.sagemaker.quota = 100
+    listed = stage.sagemaker.list_training_jobs()["TrainingJobSummaries"]
+    assert "quota" not in [job["TrainingJobName"] for job in listed]

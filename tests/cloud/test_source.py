@@ -49,6 +49,8 @@ def test_only_tracked_source_goes_up(small: Path) -> None:
         "conf/train.yaml",
     }
     assert packed.files == 4
+    # A new module would be missed in the job, so the plan names it.
+    assert packed.left_out == ("sagelight/secret.pem",)
 
 
 def test_equal_files_give_equal_bytes_and_others_do_not(small: Path) -> None:

@@ -169,7 +169,7 @@ def test_divergence_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) ->
     [
         (["trian"], "trian: no such command. Did you mean train?"),
         (["--verbose"], "--verbose: no such option."),
-        (["-m", "seed=1,2"], "does not sweep yet"),
+        (["-m", "seed=1,2"], "does not tune yet"),
         (["hpo=true"], "does not tune yet"),
         (["--config-from"], "needs a file"),
         (["evaluate"], "evaluate needs bundle."),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from holding import hold
 from sagelight.config.compose import compose
 from sagelight.config.resolve import Machine, resolve
 from sagelight.config.save import save
@@ -56,7 +57,7 @@ def test_run_that_another_process_writes_is_left_alone() -> None:
     leave_run(Path("runs/digits/2026-01-01"), config)
     context = multiprocessing.get_context("spawn")
     ready, leave = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=("runs/digits/2026-01-01", ready, leave))
+    holder = context.Process(target=hold, args=("runs/digits/2026-01-01", ready, leave))
     holder.start()
     try:
         assert ready.wait(60)
@@ -69,12 +70,6 @@ def test_run_that_another_process_writes_is_left_alone() -> None:
     finally:
         leave.set()
         holder.join()
-
-
-def _hold(folder: str, ready: object, leave: object) -> None:
-    with locked(Path(folder)):
-        ready.set()  # type: ignore[attr-defined]
-        leave.wait(60)  # type: ignore[attr-defined]
 
 
 def test_resume_off_starts_anew() -> None:

@@ -63,8 +63,8 @@ def readable_reason(text: str) -> str:
     return found.group(1) if found else text
 
 
-def look_up(aws: Aws, name: str) -> JobState | None:
-    """Describe a job of either kind; None when there is no such job.
+def look_up(aws: Aws, name: str, kinds: tuple[str, ...] = (TRAINING, TUNING)) -> JobState | None:
+    """Describe a job of one of these kinds; None when there is no such job.
 
     Raises:
         CloudError: AWS refuses the question.
@@ -77,23 +77,23 @@ def look_up(aws: Aws, name: str) -> JobState | None:
             HyperParameterTuningJobName=name
         ),
     }
-    for kind, ask in asked.items():
+    for kind in kinds:
         with explained(f"looking up {name}"):
             try:
-                return JobState(name, kind, ask())
+                return JobState(name, kind, asked[kind]())
             except ClientError as error:
                 if not _is_absent(error):
                     raise
     return None
 
 
-def find_job(aws: Aws, name: str) -> JobState:
-    """Describe a job of either kind.
+def find_job(aws: Aws, name: str, kinds: tuple[str, ...] = (TRAINING, TUNING)) -> JobState:
+    """Describe a job of one of these kinds.
 
     Raises:
         CloudError: there is none of that name in this region.
     """
-    found = look_up(aws, name)
+    found = look_up(aws, name, kinds)
     if found is None:
         raise CloudError(
             f"job={name}: there is no such training or tuning job in {aws.sagemaker.meta.region_name}. "
@@ -159,8 +159,10 @@ def follow(aws: Aws, name: str, seconds: float) -> JobState:
         KeyboardInterrupt: on Ctrl-C; the job goes on.
     """
     tail, said = LogTail(aws, name), ""
+    kinds: tuple[str, ...] = (TRAINING, TUNING)
     while True:
-        state = find_job(aws, name)
+        state = find_job(aws, name, kinds)
+        kinds = (state.kind,)
         if state.kind == TRAINING:
             with explained(f"reading the log of {name}"):
                 for line in tail.lines():

@@ -56,6 +56,9 @@ def _dimension(dimension: Dimension) -> str:
 def _cargo(plan: Plan) -> list[str]:
     source = plan.source
     found = [f"source: {source.files} files, {_bytes(len(source.archive))}, {source.digest[:16]}"]
+    if source.left_out:
+        names = ", ".join(source.left_out[:5]) + (", ..." if len(source.left_out) > 5 else "")
+        found.append(f"not: {names} (git add what the job needs)")
     for cargo in plan.cargo:
         sent = sent_on(plan.uri(cargo.key))
         state = f"there since {sent}" if sent else "not sent from here yet"

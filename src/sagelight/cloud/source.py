@@ -38,10 +38,11 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Source:
-    """The archive of the code: its bytes, and how many files are in it."""
+    """The archive of the code: its bytes, how many files are in it, and which ones git does not track yet."""
 
     archive: bytes
     files: int
+    left_out: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -68,7 +69,8 @@ def pack_source(experiments: dict[str, Path] | None = None) -> Source:
     contents[PROGRAM] = _PROGRAM.encode()
     for name, path in (experiments or {}).items():
         contents[f"{EXPERIMENTS}/{name}"] = path.read_bytes()
-    return Source(_archive(contents), len(contents))
+    left_out = (*_untracked(_package()), *_untracked(conf_dir()))
+    return Source(_archive(contents), len(contents), left_out)
 
 
 def job_requirements() -> str:
@@ -92,18 +94,28 @@ def _files(root: Path, pattern: str) -> dict[str, Path]:
 
 def _tracked(root: Path) -> list[Path] | None:
     """The files that git tracks below `root`, or None outside a checkout."""
+    # An installed package may lie in an ignored folder of somebody's checkout.
+    return [root / name for name in _listed(root)] or None
+
+
+def _untracked(root: Path) -> list[str]:
+    """New files below `root` that git neither tracks nor ignores; none where it tracks nothing."""
+    names = _listed(root, "--others", "--exclude-standard") if _listed(root) else []
+    return [f"{root.name}/{name}" for name in names]
+
+
+def _listed(root: Path, *options: str) -> list[str]:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "ls-files", "-z"],
+            ["git", "-C", str(root), "ls-files", "-z", *options],
             capture_output=True,
             text=True,
             check=True,
             timeout=30,
         )
     except (OSError, subprocess.SubprocessError):
-        return None
-    # An installed package may lie in an ignored folder of somebody's checkout.
-    return [root / name for name in done.stdout.split("\0") if name] or None
+        return []
+    return [name for name in done.stdout.split("\0") if name]
 
 
 def _read(path: Path) -> bytes:

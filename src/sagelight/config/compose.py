@@ -196,6 +196,9 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[Any]:
-    while error is not None:
+    met: list[BaseException] = []
+    # OmegaConf can make an error its own cause.
+    while error is not None and not any(error is each for each in met):
         yield error
+        met.append(error)
         error = error.__cause__

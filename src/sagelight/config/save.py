@@ -20,8 +20,12 @@ CHOOSING = ("metric", "direction")
 
 
 def save(config: Config, path: Path) -> None:
-    """Write the complete configuration as YAML, in the order of the schema."""
-    write_text(path, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
+    """Write the complete configuration as YAML, in the order of the schema.
+
+    Whose machines it ran on stays out: reports and bundles travel, accounts and roles should not.
+    """
+    values = {key: value for key, value in asdict(config).items() if key != "cloud"}
+    write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def digest(values: dict[str, Any]) -> str:

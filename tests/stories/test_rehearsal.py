@@ -250,3 +250,22 @@ def test_help_is_quick_and_the_launcher_imports_no_torch() -> None:
         [sys.executable, str(DOOR), "--help"], capture_output=True, text=True, check=True
     )
     assert "cloud=rehearsal" in done.stdout
+
+
+def test_torchvisions_weights_travel_with_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from torchvision.models import get_model_weights, squeezenet1_1
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    name = get_model_weights("squeezenet1_1").DEFAULT.url.rsplit("/", 1)[1]
+    cached = tmp_path / "torch" / "hub" / "checkpoints" / name
+    cached.parent.mkdir(parents=True)
+    torch.manual_seed(5)
+    torch.save(squeezenet1_1(weights=None).state_dict(), cached)
+    words = [*SMALL, "model.weights=default", "trainer.max_epochs=1", "cloud=rehearsal"]
+    assert cloud([*words, "run_dir=run"]) == 0
+    # The job took the file that came through its channel, not the one of this machine.
+    saved = Path("run/config.yaml").read_text()
+    assert "opt/ml/input/data/weights/squeezenet1_1.pth" in saved

@@ -136,8 +136,8 @@ def travelling(study: Study) -> tuple[tuple[str, ...], dict[str, Path]]:
         texts.append("data.name=folder")
     if weights not in ("default", "none"):
         texts.append(f"model.weights={CHANNELS}/{WEIGHTS}/{hydra_text(Path(weights).name)}")
-    elif weights == "none" and "model.weights" not in study.space.names:
-        texts.append("model.weights=none")
+    elif "model.weights" not in study.space.names:
+        texts.append(f"model.weights={weights}")
     return tuple(texts), experiments
 
 

@@ -29,7 +29,7 @@ class TuningJob:
         request: Mapping[str, Any],
         region: str,
         account: str,
-        launch: Callable[[dict[str, Any]], TrainingJob],
+        launch: Callable[[dict[str, Any], int], TrainingJob],
     ) -> None:
         self.request = request
         self.name = str(request["HyperParameterTuningJobName"])
@@ -109,7 +109,8 @@ class TuningJob:
                 **definition,
                 "TrainingJobName": f"{self.name}-{number:03d}-{uuid4().hex[:8]}",
                 "HyperParameters": {**static, **values, "_tuning_objective_metric": objective},
-            }
+            },
+            self._config["ResourceLimits"]["MaxParallelTrainingJobs"],
         )
         self.trials.append((job, values))
         return job

@@ -10,6 +10,7 @@ import pytest
 from cloud.conftest import Answer, api_error
 from images import make_folder
 from sagelight.cloud.door import main
+from stories.commands import refused_by
 
 ROLE = "cloud.role=arn:aws:iam::111122223333:role/train"
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -30,12 +31,7 @@ def words(tmp_path: Path) -> list[str]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    capsys.readouterr()
-    assert main(list(words)) == 2
-    message = capsys.readouterr().err
-    assert message.startswith("error: ")
-    assert "Traceback" not in message
-    return message.removeprefix("error: ").strip()
+    return refused_by(main, capsys, *words)
 
 
 @pytest.fixture
@@ -162,6 +158,15 @@ def test_all_problems_come_in_one_list(
     assert "cloud.max_wait_seconds is for spot jobs" in message
     assert "data.batch_size=500 is larger than the" in message
     assert "cloud.tags: team is no KEY=VALUE" in message
+
+
+def test_the_ceiling_counts_the_warm_pool(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "cloud.keep_alive_seconds=3600", "dry_run=true"]) == 0
+    said = capsys.readouterr().out
+    assert "at most   5 instance-hours: 1 job x 1 x 4 h" in said
+    assert "and 3600 s of warm pool" in said
 
 
 def test_photos_that_fail_the_check_are_a_problem(

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,15 @@ def run(*words: str) -> int:
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """Run a command that must be refused, and give its one message."""
+    return refused_by(main, capsys, *words)
+
+
+def refused_by(
+    door: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str], *words: str
+) -> str:
+    """As `refused`, at another door."""
     capsys.readouterr()
-    assert main(list(words)) == 2
+    assert door(list(words)) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ")
     assert "Traceback" not in message

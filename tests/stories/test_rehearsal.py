@@ -112,6 +112,14 @@ def test_without_any_rehearsal_word_the_command_talks_to_a_standing_one(
     assert capsys.readouterr().out == f"{name} has ended already: Completed\n"
     assert cloud(["fetch", f"job={name}", "output=fetched"]) == 0
     assert Path("fetched/bundle/model.onnx").is_file()
+    capsys.readouterr()
+    Path("other").mkdir()
+    Path("other/mine.txt").write_text("keep me")
+    assert cloud(["fetch", f"job={name}", "output=other"]) == 2
+    assert (
+        "other holds something else, and nothing in it is overwritten." in capsys.readouterr().err
+    )
+    assert cloud(["fetch", f"job={name}", "output=fetched"]) == 0
     assert cloud(["status", "job=nobody"]) == 2
     assert "there is no such training or tuning job" in capsys.readouterr().err
 
@@ -240,7 +248,7 @@ def test_a_dry_run_is_quick() -> None:
     assert min(seconds) <= 2 * 2.5
 
 
-def test_help_is_quick_and_the_launcher_imports_no_torch() -> None:
+def test_help_answers_and_the_launcher_imports_no_torch() -> None:
     code = (
         "import sys; from sagelight.cloud.door import main; main(['experiment=digits', 'dry_run=true']); "
         "assert 'torch' not in sys.modules; assert 'sagemaker' not in sys.modules"

@@ -92,7 +92,7 @@ def _run(aws: Aws, plan: Plan, folder: Path) -> None:
         return
     state = _followed(aws, name)
     if state.kind == TRAINING:
-        _close_training(aws, state, folder)
+        _close_training(aws, state, folder, cloud.attempt + 1)
         return
     _close_study(aws, state, plan, folder)
     if plan.study.config.hpo.retrain:
@@ -104,7 +104,7 @@ def _run(aws: Aws, plan: Plan, folder: Path) -> None:
 def _close_study(aws: Aws, state: JobState, plan: Plan, folder: Path) -> None:
     rows = trials(aws, state.name)
     print(table(rows))
-    write_study(aws, state, folder, list(plan.study.fixed))
+    write_study(state, rows, folder, list(plan.study.fixed))
     print(f"trials  {folder / 'trials.csv'}")
     _refuse_failed(state, _first_failure(rows))
     print(f"best    {' '.join(best_overrides(state))}\n        {folder / 'best.yaml'}")
@@ -124,12 +124,11 @@ def _retraining(study: Study, chosen: list[str]) -> Study:
     return read_study([*kept, f"hpo.metric={study.config.hpo.metric}", *chosen])
 
 
-def _close_training(aws: Aws, state: JobState, folder: Path) -> None:
-    _refuse_failed(state, f"The whole log: logs job={state.name}. cloud.attempt=2 starts it again.")
+def _close_training(aws: Aws, state: JobState, folder: Path, next_attempt: int) -> None:
+    again = f"cloud.attempt={next_attempt}"
+    _refuse_failed(state, f"The whole log: logs job={state.name}. {again} starts it again.")
     if state.status == "Stopped":
-        print(
-            f"{state.name} was stopped ({state.doing}); cloud.attempt=2 continues from its checkpoint"
-        )
+        print(f"{state.name} was stopped ({state.doing}); {again} continues from its checkpoint")
         return
     fetch_results(aws, state, folder)
     print(f"report  {folder / 'report.html'}\nbundle  {folder / 'bundle'}")

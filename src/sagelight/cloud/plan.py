@@ -65,9 +65,16 @@ class Plan:
 
     @property
     def ceiling_hours(self) -> float:
-        """Instance-hours that cannot be exceeded: jobs x instances x longest runtime."""
+        """Instance-hours that cannot be exceeded: jobs x instances x longest runtime, and warm pools kept after."""
         cloud = self.study.config.cloud
-        return (self.jobs + self.retrains) * cloud.instance_count * cloud.max_runtime_seconds / 3600
+        seconds = (self.jobs + self.retrains) * cloud.max_runtime_seconds + self.warm_seconds
+        return seconds * cloud.instance_count / 3600
+
+    @property
+    def warm_seconds(self) -> int:
+        """Time that machines are kept, and paid, after single trainings; a tuning job's own pool has no setting."""
+        single = self.retrains if self.study.tunes else 1
+        return single * self.study.config.cloud.keep_alive_seconds
 
     @property
     def retrains(self) -> int:

@@ -16,6 +16,9 @@ from sagelight.errors import CloudError
 from sagelight.files import write_csv, write_text
 from sagelight.tuning.best import experiment_file
 
+# Names the job whose results a folder holds.
+MARKER = "job.txt"
+
 
 def fetch_results(aws: Aws, state: JobState, folder: Path) -> Path:
     """Download what a training left into `folder`: the run's files, and its bundle in `folder/bundle`.
@@ -24,7 +27,7 @@ def fetch_results(aws: Aws, state: JobState, folder: Path) -> Path:
         `folder`.
 
     Raises:
-        CloudError: the job left nothing, or `folder` holds something already.
+        CloudError: the job left nothing, or `folder` holds something other than this job's results.
     """
     artifacts = state.described.get("ModelArtifacts", {}).get("S3ModelArtifacts")
     if not artifacts:
@@ -32,6 +35,11 @@ def fetch_results(aws: Aws, state: JobState, folder: Path) -> Path:
             f"{state.name} has left nothing yet: it is {state.doing}. Type status job={state.name}."
         )
     if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / MARKER).is_file() or (folder / MARKER).read_text() != state.name:
+            raise CloudError(
+                f"{folder} holds something else, and nothing in it is overwritten. "
+                f"Type fetch job={state.name} output=DIR with a new folder."
+            )
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
@@ -44,6 +52,7 @@ def fetch_results(aws: Aws, state: JobState, folder: Path) -> Path:
             optional=True,
         )
         _unpack(aws, artifacts, whole / "bundle", Path(scratch))
+        write_text(whole / MARKER, state.name)
         if folder.is_dir():
             folder.rmdir()
         shutil.move(whole, folder)
@@ -80,9 +89,10 @@ def best_overrides(state: JobState) -> list[str]:
     return decode(best["TunedHyperParameters"])
 
 
-def write_study(aws: Aws, state: JobState, folder: Path, fixed: list[str]) -> None:
+def write_study(
+    state: JobState, rows: list[dict[str, Any]], folder: Path, fixed: list[str]
+) -> None:
     """Leave trials.csv, one row a trial, and best.yaml, an experiment file that trains the best one again."""
-    rows = trials(aws, state.name)
     names = sorted({name for row in rows for name in row["TunedHyperParameters"]})
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(

@@ -79,6 +79,7 @@ def _ceiling(plan: Plan) -> str:
     return (
         f"{plan.ceiling_hours:g} instance-hours: {jobs} job{'s' if jobs > 1 else ''} x {cloud.instance_count} x "
         f"{cloud.max_runtime_seconds / 3600:g} h (cloud.max_runtime_seconds)"
+        + (f", and {plan.warm_seconds} s of warm pool" if plan.warm_seconds else "")
     )
 
 

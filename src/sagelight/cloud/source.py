@@ -61,16 +61,17 @@ def pack_source(experiments: dict[str, Path] | None = None) -> Source:
     Raises:
         CloudError: a file over 10 MB, which is no source.
     """
-    contents = {
-        f"src/sagelight/{name}": _read(path) for name, path in _files(_package(), "*").items()
-    }
-    contents |= {f"conf/{name}": _read(path) for name, path in _files(conf_dir(), "*").items()}
+    contents: dict[str, bytes] = {}
+    left_out: list[str] = []
+    for root, place in ((_package(), "src/sagelight"), (conf_dir(), "conf")):
+        files, new = _files(root)
+        contents |= {f"{place}/{name}": _read(path) for name, path in files.items()}
+        left_out += new
     contents["requirements.txt"] = job_requirements().encode()
     contents[PROGRAM] = _PROGRAM.encode()
     for name, path in (experiments or {}).items():
         contents[f"{EXPERIMENTS}/{name}"] = path.read_bytes()
-    left_out = (*_untracked(_package()), *_untracked(conf_dir()))
-    return Source(_archive(contents), len(contents), left_out)
+    return Source(_archive(contents), len(contents), tuple(left_out))
 
 
 def job_requirements() -> str:
@@ -84,24 +85,15 @@ def _package() -> Path:
     return Path(__file__).resolve().parents[1]
 
 
-def _files(root: Path, pattern: str) -> dict[str, Path]:
-    found = _tracked(root)
-    if found is None:
-        found = [path for path in root.rglob(pattern) if path.is_file()]
+def _files(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """The source below `root` by name, and the new files that git neither tracks nor ignores."""
+    tracked = _listed(root)
+    # An installed package may lie outside a checkout, or in an ignored folder of somebody's.
+    found = [root / name for name in tracked] if tracked else list(root.rglob("*"))
     kept = [path for path in found if path.is_file() and "__pycache__" not in path.parts]
-    return {path.relative_to(root).as_posix(): path for path in sorted(kept)}
-
-
-def _tracked(root: Path) -> list[Path] | None:
-    """The files that git tracks below `root`, or None outside a checkout."""
-    # An installed package may lie in an ignored folder of somebody's checkout.
-    return [root / name for name in _listed(root)] or None
-
-
-def _untracked(root: Path) -> list[str]:
-    """New files below `root` that git neither tracks nor ignores; none where it tracks nothing."""
-    names = _listed(root, "--others", "--exclude-standard") if _listed(root) else []
-    return [f"{root.name}/{name}" for name in names]
+    new = _listed(root, "--others", "--exclude-standard") if tracked else []
+    files = {path.relative_to(root).as_posix(): path for path in sorted(kept)}
+    return files, [f"{root.name}/{name}" for name in new]
 
 
 def _listed(root: Path, *options: str) -> list[str]:

@@ -12,7 +12,7 @@ from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.data import Cargo, LocalFile
 from sagelight.cloud.follow import look_up
 from sagelight.cloud.ledger import note_sent
-from sagelight.cloud.plan import Plan, torchvision_key
+from sagelight.cloud.plan import Plan, static_hyperparameters, torchvision_key
 from sagelight.cloud.request import TRAINING_JOB
 from sagelight.cloud.upload import ensure_bucket, is_there, upload_bytes, upload_cargo
 from sagelight.config.setting import AUTO
@@ -46,8 +46,8 @@ def send(aws: Aws, plan: Plan) -> None:
 def _upload(aws: Aws, plan: Plan) -> None:
     cloud, bucket = plan.study.config.cloud, plan.place.bucket
     ensure_bucket(aws, bucket, plan.place.region, ours=cloud.bucket == AUTO)
-    source = urlparse(_source_uri(plan)).path.lstrip("/")
-    upload_bytes(aws, bucket, source, plan.source.archive)
+    source = static_hyperparameters(plan.request)["sagemaker_submit_directory"]
+    upload_bytes(aws, bucket, urlparse(source).path.lstrip("/"), plan.source.archive)
     for cargo in plan.cargo:
         upload_cargo(aws, bucket, cloud.prefix, cargo)
         note_sent(plan.uri(cargo.key), aws.s3.meta.endpoint_url)
@@ -55,12 +55,6 @@ def _upload(aws: Aws, plan: Plan) -> None:
         aws, bucket, f"{cloud.prefix}/{torchvision_key(plan.backbones)}/", len(plan.backbones)
     ):
         upload_cargo(aws, bucket, cloud.prefix, _torchvision_cargo(plan))
-
-
-def _source_uri(plan: Plan) -> str:
-    from sagelight.cloud.plan import static_hyperparameters
-
-    return static_hyperparameters(plan.request)["sagemaker_submit_directory"]
 
 
 def _torchvision_cargo(plan: Plan) -> Cargo:

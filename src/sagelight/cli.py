@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from sagelight.errors import ConfigError, Interrupted, SagelightError, suggestion
+from sagelight.processes import end_quickly
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def guarded(command: Callable[[], None]) -> int:
     """Run a command, and turn what ends it into an exit code and at most one message."""
+    end_quickly()
     try:
         command()
     except SagelightError as error:

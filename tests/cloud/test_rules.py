@@ -21,7 +21,10 @@ from sagelight.cloud.rules import broken_rules, combinations
         (["cloud.subnets=[subnet-1]"], "a VPC needs both"),
         (["cloud.network_isolation=true"], "Type cloud.image=URI of an image that holds"),
         (["cloud.tags=[team]"], "cloud.tags: team is no KEY=VALUE"),
-        (["cloud.instance_count=2"], "this version trains on one machine."),
+        (
+            ["cloud.instance_count=2", "data.batch_size=3"],
+            "data.batch_size=3 is divided over 2 processes, one per GPU, and each needs 2 photos.",
+        ),
         (
             ["hpo=true", "hpo.strategy=hyperband"],
             "hpo.strategy=hyperband gives out epochs itself",
@@ -52,9 +55,13 @@ def test_every_documented_rule_is_told_with_what_to_type(words: list[str], part:
     assert any(part in problem for problem in found), found
 
 
-def test_gpus_that_would_idle_are_refused() -> None:
-    (problem,) = broken_rules(study("cloud.instance_type=ml.g5.12xlarge"), 5, 4, None)
-    assert "has 4 GPUs, and this version trains on one" in problem
+def test_every_gpu_of_every_machine_needs_its_share_of_a_batch() -> None:
+    words = ["cloud.instance_type=ml.g5.12xlarge", "cloud.instance_count=2"]
+    assert broken_rules(study(*words, "data.batch_size=16"), 5, 4, None) == []
+    (problem,) = broken_rules(study(*words, "data.batch_size=15"), 5, 4, None)
+    assert "Type data.batch_size=16 or more" in problem
+    (problem,) = broken_rules(study(*words, "-m", "data.batch_size=range(8,65)"), 5, 4, None)
+    assert "data.batch_size=8 is divided over 8 processes" in problem
 
 
 @pytest.mark.parametrize(

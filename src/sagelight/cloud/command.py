@@ -28,7 +28,7 @@ from sagelight.tuning.study import MULTIRUN, Study, read_study
 
 DRY_RUN = {"dry_run=true": True, "dry_run=false": False}
 # AWS allows far more questions; a rehearsed job should not wait for the next one.
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def train_in_cloud(words: list[str]) -> None:

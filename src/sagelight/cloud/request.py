@@ -177,8 +177,11 @@ def _training(cloud: CloudSettings, place: Place, payload: Payload) -> dict[str,
 
 
 def _environment(cloud: CloudSettings, payload: Payload) -> dict[str, str]:
-    commit = {COMMIT_VARIABLE: payload.commit} if payload.commit else {}
-    return commit | (_pairs(cloud.environment) or {})
+    # pip would name every package that the image has already.
+    ours = {"PIP_QUIET": "1"}
+    if payload.commit:
+        ours[COMMIT_VARIABLE] = payload.commit
+    return ours | (_pairs(cloud.environment) or {})
 
 
 def _hyperparameters(place: Place, payload: Payload, cloud: CloudSettings) -> dict[str, str]:
@@ -186,6 +189,8 @@ def _hyperparameters(place: Place, payload: Payload, cloud: CloudSettings) -> di
         "sagemaker_program": PROGRAM,
         "sagemaker_submit_directory": payload.source,
         "sagemaker_region": place.region,
+        # Warnings: at its own level the toolkit prints a hundred lines of variables before the first of ours.
+        "sagemaker_container_log_level": "30",
         **encode(payload.overrides),
     }
     if payload.gpus > 1 or cloud.instance_count > 1:

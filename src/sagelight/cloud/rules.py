@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from sagelight.cloud.request import OBJECTIVE, max_wait_seconds
 from sagelight.config.setting import AUTO
+from sagelight.data.settings import PHOTOS_OF_A_PROCESS, least_batch
 from sagelight.training.metric_line import COLUMNS, format_line, metric_definitions
 from sagelight.tuning.ranges import MOST_VALUES
 from sagelight.tuning.space import Categorical, Integer, Space
@@ -37,7 +38,7 @@ def broken_rules(
             f"{total} hyperparameters, the tuner's own included, and at most {MOST_HYPERPARAMETERS} are allowed: "
             "put the settings into an experiment file of your own, and type experiment=FILE.yaml"
         )
-    found += _processes(study, gpus)
+    found += _shares(study, max(gpus, 1) * study.config.cloud.instance_count)
     if training_photos is not None:
         found += _batches(study, training_photos)
     return found
@@ -145,31 +146,31 @@ def _warm_start(study: Study) -> Iterator[str]:
         )
 
 
-def _processes(study: Study, gpus: int) -> Iterator[str]:
-    cloud = study.config.cloud
-    if gpus > 1:
+def _shares(study: Study, processes: int) -> Iterator[str]:
+    """The container starts one process per GPU, and each needs a share of a batch."""
+    least = least_batch(processes)
+    if processes > 1 and min(_batch_sizes(study)) < least:
         yield (
-            f"cloud.instance_type={cloud.instance_type} has {gpus} GPUs, and this version trains on one: you would "
-            "pay for the others. Type cloud.instance_type=ml.g5.xlarge"
-        )
-    if cloud.instance_count > 1:
-        yield (
-            f"cloud.instance_count={cloud.instance_count}: this version trains on one machine. "
-            "Type cloud.instance_count=1"
+            f"data.batch_size={min(_batch_sizes(study))} is divided over {processes} processes, one per GPU, and "
+            f"each needs {PHOTOS_OF_A_PROCESS} photos. Type data.batch_size={least} or more, or fewer GPUs"
         )
 
 
 def _batches(study: Study, photos: int) -> Iterator[str]:
-    tried = next((d for d in study.space.dimensions if d.name == "data.batch_size"), None)
-    if tried is None:
-        sizes = [study.config.data.batch_size]
-    elif isinstance(tried, Categorical):
-        sizes = [int(value) for value in tried.values]
-    else:
-        sizes = [int(tried.high)]
+    sizes = _batch_sizes(study)
     fitting = [size for size in sizes if size <= photos]
     if len(fitting) < len(sizes):
         shown = ",".join(map(str, fitting or [max(1, min(32, photos // 4))]))
         yield (
             f"data.batch_size={max(sizes)} is larger than the {photos} training photos. Type data.batch_size={shown}"
         )
+
+
+def _batch_sizes(study: Study) -> list[int]:
+    """The batch sizes that may be tried; of a range its ends."""
+    tried = next((d for d in study.space.dimensions if d.name == "data.batch_size"), None)
+    if tried is None:
+        return [study.config.data.batch_size]
+    if isinstance(tried, Categorical):
+        return [int(value) for value in tried.values]
+    return [int(tried.low), int(tried.high)]

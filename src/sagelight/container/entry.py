@@ -16,6 +16,7 @@ from sagelight.config.hyperparameters import decode
 from sagelight.config.schema import Config
 from sagelight.container.paths import BASE, CHECKPOINT_KEY, SHARDS, TRAINING, WEIGHTS, JobPaths
 from sagelight.errors import RunError, SagelightError
+from sagelight.processes import Processes, end_quickly
 
 CLOUD_COMMAND = "python launch/sagemaker.py"
 # What the run's directory holds for continuing only.
@@ -29,6 +30,10 @@ def main() -> int:
         0 done; 2 the person's input, with the message in the failure file and on stderr, which SageMaker shows
         as the failure's reason. Our own faults raise.
     """
+    end_quickly()
+    # Unbuffered, as containers are, a line and its end are two writes, and the toolkit makes a line of each.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
     paths = JobPaths.here()
     try:
         _train(paths)
@@ -73,10 +78,14 @@ def unpack_shards(channel: Path) -> None:
 
 def _train(paths: JobPaths) -> None:
     config, overrides = job_config(paths)
-    unpack_shards(paths.channel(TRAINING))
+    if Processes.here().first_here:
+        # The others of this machine wait for it when they join.
+        unpack_shards(paths.channel(TRAINING))
     from sagelight.training.fit import fit
 
     outcome = fit(config, f"{CLOUD_COMMAND} {shlex.join(overrides)}")
+    if outcome is None:
+        return
     shutil.copytree(outcome.folder / "bundle", paths.model, dirs_exist_ok=True)
     shutil.copytree(outcome.folder, paths.output, ignore=_NOT_OUTPUT, dirs_exist_ok=True)
 

@@ -6,15 +6,18 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import BatchSampler, Dataset, Sampler
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from sagelight.bundle.preprocessing import Preprocessing, UnreadableImageError, decode
 from sagelight.data.index import Sample
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,27 @@ class EpochSampler(Sampler[Draw]):
             )
         for place, position in enumerate(order.tolist()):
             yield Draw(position, derived_seed(self.seed, self.epoch, place))
+
+
+class Shares(Sampler[list[T]]):
+    """One process's share of every batch: each `size`-th of its photos, from the `rank`-th on.
+
+    All processes see the same number of batches; a share may be one photo smaller than another's, or empty.
+    Lightning finds the sampler that needs `set_epoch` as `sampler`.
+    """
+
+    def __init__(self, batches: BatchSampler, rank: int, size: int) -> None:
+        self.batches = batches
+        self.sampler = batches.sampler
+        self.rank = rank
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[T]]:
+        for batch in self.batches:
+            yield cast("list[T]", batch[self.rank :: self.size])
 
 
 def derived_seed(*parts: int | str) -> int:

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.data.augment import class_weights, training_transform
 from sagelight.data.dataset import (
     Batch,
+    Draw,
     EpochSampler,
     Photo,
     PhotoDataset,
+    Shares,
     Unreadable,
     collate,
     move,
 )
 from sagelight.data.index import ImageIndex
-from sagelight.data.settings import AugmentSettings, DataSettings
+from sagelight.data.settings import (
+    PHOTOS_OF_A_PROCESS,
+    AugmentSettings,
+    DataSettings,
+    least_batch,
+)
 from sagelight.errors import ConfigError
+from sagelight.processes import Processes
 
 Loader = DataLoader[Photo | Unreadable]
 
 
 class PhotoDataModule(pl.LightningDataModule):
-    """Batches of uint8 photos: varied and shuffled for training, preprocessed as served for the rest."""
+    """Batches of uint8 photos: varied and shuffled for training, preprocessed as served for the rest.
+
+    With several processes a batch is that of all of them together, and each loads its share.
+    """
 
     def __init__(
         self,
@@ -34,6 +45,7 @@ class PhotoDataModule(pl.LightningDataModule):
         augment: AugmentSettings,
         preprocessing: Preprocessing,
         seed: int,
+        processes: Processes = Processes(),  # noqa: B008, it is frozen
     ) -> None:
         super().__init__()
         self.index = index
@@ -41,11 +53,17 @@ class PhotoDataModule(pl.LightningDataModule):
         self.preprocessing = preprocessing
         self.augment = augment
         self.seed = seed
+        self.processes = processes
         photos = len(index.splits["train"])
         if data.batch_size > photos:
             raise ConfigError(
                 f"data.batch_size={data.batch_size} is larger than the {photos} training photos. "
                 f"Type data.batch_size={max(1, min(32, photos // 4))}."
+            )
+        if processes.size > 1 and data.batch_size < least_batch(processes.size):
+            raise ConfigError(
+                f"data.batch_size={data.batch_size} is divided over {processes.size} processes, and each needs "
+                f"{PHOTOS_OF_A_PROCESS} photos. Type data.batch_size={least_batch(processes.size)} or more."
             )
 
     def dataset(self, split: str) -> PhotoDataset:
@@ -64,17 +82,22 @@ class PhotoDataModule(pl.LightningDataModule):
             by_class = class_weights(self.index.counts("train"))
             weights = by_class[torch.tensor([s.target for s in dataset.samples])].double()
         sampler = EpochSampler(len(dataset), self.seed, weights)
-        # A last batch of one photo cannot pass through BatchNorm in training.
         leftover = len(dataset) % self.settings.batch_size
         batches = BatchSampler(
             sampler,  # type: ignore[arg-type]
             self.settings.batch_size,
-            drop_last=leftover == 1,
+            drop_last=leftover < least_batch(self.processes.size),
         )
-        return self._loader(dataset, batch_sampler=batches)
+        return self._loader(dataset, batch_sampler=self._share(batches))
 
     def val_dataloader(self) -> Loader:
-        return self.eval_loader("validation")
+        dataset = self.dataset("validation")
+        size = int(self.settings.eval_batch_size)
+        batches = BatchSampler(SequentialSampler(dataset), size, drop_last=False)
+        return self._loader(dataset, batch_sampler=self._share(batches))
+
+    def _share(self, batches: BatchSampler) -> Shares[Draw | int]:
+        return Shares(batches, self.processes.rank, self.processes.size)
 
     def eval_loader(self, split: str) -> Loader:
         """Every photo of a split once, in order."""

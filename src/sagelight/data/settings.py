@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 from sagelight.config.setting import setting
 
+# A single one cannot pass through BatchNorm in training.
+PHOTOS_OF_A_PROCESS = 2
+
+
+def least_batch(processes: int) -> int:
+    """The fewest photos of a batch that `processes` can train on together."""
+    return PHOTOS_OF_A_PROCESS * processes
+
 
 @dataclass
 class DataSettings:

@@ -13,8 +13,10 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from sagelight.config.schema import Config
 from sagelight.data.augment import batch_transform, class_weights
 from sagelight.data.dataset import Batch, derived_seed
+from sagelight.errors import DataError
 from sagelight.models.network import Network
 from sagelight.models.optimizers import build_optimizer, parameter_groups, rate_scale
+from sagelight.processes import Processes
 
 Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -26,9 +28,16 @@ class Classifier(pl.LightningModule):
     (unless photos are mixed), val/loss (plain cross-entropy), val/accuracy, val/top5_accuracy, val/macro_f1.
     """
 
-    def __init__(self, config: Config, counts: list[int], normalisation: Normalisation) -> None:
+    def __init__(
+        self,
+        config: Config,
+        counts: list[int],
+        normalisation: Normalisation,
+        processes: Processes = Processes(),  # noqa: B008, it is frozen
+    ) -> None:
         super().__init__()
         self.config = config
+        self.processes = processes
         classes = len(counts)
         self.network = Network(config.model, classes, config.data.image_size, *normalisation)
         self.network.to(memory_format=torch.channels_last)
@@ -52,9 +61,13 @@ class Classifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Dropout and mixing then depend on the place in training alone, so a resumed run repeats them.
-        torch.manual_seed(derived_seed(self.config.seed, "step", self.current_epoch, batch_idx))
+        place: list[int | str] = ["step", self.current_epoch, batch_idx]
+        if not self.processes.first:
+            place.append(self.processes.rank)
+        torch.manual_seed(derived_seed(self.config.seed, *place))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        share = self._share(len(batch))
         if len(batch) == 0:
             return None
         images, targets = batch.images, batch.targets
@@ -68,7 +81,21 @@ class Classifier(pl.LightningModule):
         if self.mix is None:
             self.train_accuracy.update(scores.detach(), targets)
             self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
-        return loss
+        return loss * share
+
+    def _share(self, count: int) -> float:
+        """What makes the mean of the processes' gradients that of all their photos, however they are divided.
+
+        Raises:
+            DataError: a process without a photo, because it could read none of its share.
+        """
+        counts = self.processes.gather(count)
+        if len(counts) > 1 and 0 in counts:
+            raise DataError(
+                "of one batch, a process could read none of its photos, and the others wait for it. "
+                "Type check=strict to find such photos before training, and mend or remove them."
+            )
+        return count * len(counts) / sum(counts) if count else 1.0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if len(batch) == 0:

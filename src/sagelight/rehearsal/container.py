@@ -1,4 +1,4 @@
-"""One training job as SageMaker's machine would run it: folders, inputs, AWS's own `train` program, outputs.
+"""One machine of a training job as SageMaker would run it: folders, inputs, AWS's own `train` program, outputs.
 
 What differs from the service: a process instead of a container, this Python instead of the image's, this
 machine instead of the instance type.
@@ -9,28 +9,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from sagelight.rehearsal.program import TrainProgram
+
 TOOLKIT_MODULE = "sagemaker_pytorch_container.training:main"
-# The service gives a stopped container this long between SIGTERM and SIGKILL.
-GRACE_SECONDS = 120
-HOST = "algo-1"
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 @dataclass
 class Container:
-    """The folders and the process of one job.
+    """The folders and the process of one machine.
 
     Attributes:
+        host: this machine's name, one of `hosts`.
         base: what is /opt/ml inside a real container.
         s3: a boto3 client of the rehearsal's S3.
         environment: variables with which AWS's programs reach the rehearsal only.
@@ -38,6 +36,8 @@ class Container:
 
     name: str
     request: Mapping[str, Any]
+    host: str
+    hosts: Sequence[str]
     base: Path
     s3: Any
     environment: Mapping[str, str]
@@ -64,18 +64,18 @@ class Container:
         _write(
             config / "resourceconfig.json",
             {
-                "current_host": HOST,
+                "current_host": self.host,
                 "current_instance_type": kind,
                 "current_group_name": "homogeneousCluster",
-                "hosts": [HOST],
+                "hosts": list(self.hosts),
                 "instance_groups": [
                     {
                         "instance_group_name": "homogeneousCluster",
                         "instance_type": kind,
-                        "hosts": [HOST],
+                        "hosts": list(self.hosts),
                     }
                 ],
-                "network_interface_name": "lo",
+                "network_interface_name": LOOPBACK,
             },
         )
 
@@ -95,19 +95,9 @@ class Container:
         if checkpoints:
             self._fetch(checkpoints["S3Uri"], self.base / "checkpoints")
 
-    def start(self) -> subprocess.Popen[str]:
-        """Start AWS's `train` program of the sagemaker-training toolkit."""
-        program = Path(sys.executable).with_name("train")
-        return subprocess.Popen(
-            [str(program)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=self._variables(),
-            cwd=self.base,
-            start_new_session=True,
-        )
+    def start(self) -> TrainProgram:
+        """Start AWS's `train` program."""
+        return TrainProgram(self._variables(), self.base)
 
     def save_checkpoints(self, known: dict[str, tuple[int, int]]) -> None:
         """Upload the checkpoint files that have changed since `known`, which is brought up to date."""
@@ -126,22 +116,17 @@ class Container:
                 # Replaced between listing and reading; the next round takes the new one.
                 continue
 
-    def upload_results(self) -> str:
-        """Pack model and output as the service does.
+    def results(self, folder: str) -> Iterator[tuple[str, Path]]:
+        """The files below `model` or `output/data`, by the names that they have there."""
+        return _tree(self.base / folder)
 
-        Returns:
-            The S3 URI of model.tar.gz.
-        """
-        folder = (
-            f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}/output"
-        )
-        for source, name in (("model", "model.tar.gz"), ("output/data", "output.tar.gz")):
-            archive = self.base / name
-            with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
-                for inner, path in _tree(self.base / source):
-                    tar.add(path, inner)
-            self._put(f"{folder}/{name}", archive)
-        return f"{folder}/model.tar.gz"
+    def upload(self, uri: str, files: Iterable[tuple[str, Path]]) -> None:
+        """Put files into one .tar.gz, as the service does with model and output."""
+        archive = self.base / Path(uri).name
+        with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+            for inner, path in files:
+                tar.add(path, inner)
+        self._put(uri, archive)
 
     def failure(self) -> str:
         """What the program wrote into its failure file; empty when there is none."""
@@ -156,15 +141,20 @@ class Container:
         return {
             **os.environ,
             **self.environment,
+            # The toolkit starts torchrun by its name; in AWS's image it lies on the path.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             **self.request.get("Environment", {}),
             "SAGEMAKER_BASE_DIR": str(self.base),
             "SAGEMAKER_TRAINING_MODULE": TOOLKIT_MODULE,
-            # One host on this machine: there are no names to wait for.
+            # The machines are all this one: there are no names to wait for, and no network between them.
             "SM_STUDIO_LOCAL_MODE": "true",
+            "GLOO_SOCKET_IFNAME": LOOPBACK,
             "TRAINING_JOB_NAME": self.name,
             "PYTHONUNBUFFERED": "1",
-            # Requirements are those of this environment; what is missing must fail, not be fetched.
+            # Requirements are those of this environment; what is missing must fail, not be fetched. What they
+            # require in turn was settled when it was made, and costs seconds to look at again.
             "PIP_NO_INDEX": "1",
+            "PIP_NO_DEPS": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
 
@@ -187,32 +177,6 @@ class Container:
     def _put(self, uri: str, path: Path) -> None:
         place = urlparse(uri)
         self.s3.upload_file(str(path), place.netloc, place.path.lstrip("/"))
-
-
-def end(process: subprocess.Popen[str], grace: float = GRACE_SECONDS) -> None:
-    """Stop a job's processes as the service does: SIGTERM, patience, SIGKILL."""
-    _signal(process, signal.SIGTERM)
-    deadline = time.monotonic() + grace
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    _signal(process, signal.SIGKILL)
-    process.wait()
-
-
-def lines_of(process: subprocess.Popen[str], heard: Callable[[str], None]) -> None:
-    """Hand every line that a process prints to `heard`, until it ends."""
-    assert process.stdout is not None
-    with process.stdout as output:
-        for line in output:
-            heard(line.rstrip("\n"))
-
-
-def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        # The whole group has ended already.
-        return
 
 
 def _tree(root: Path) -> Iterator[tuple[str, Path]]:

@@ -12,11 +12,11 @@ SECONDS_BETWEEN_WRITES = 0.5
 
 
 class LogStream:
-    """The stream `<job>/algo-1-<time>`, written in batches, in order."""
+    """The stream `<job>/algo-<machine>-<time>`, written in batches, in order."""
 
-    def __init__(self, logs: Any, job: str) -> None:
+    def __init__(self, logs: Any, job: str, machine: int = 1) -> None:
         self._logs = logs
-        self._name = f"{job}/algo-1-{int(time.time())}"
+        self._name = f"{job}/algo-{machine}-{int(time.time())}"
         self._waiting: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()

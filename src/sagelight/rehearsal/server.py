@@ -12,9 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from sagelight.errors import CloudError
+from sagelight.rehearsal.program import get_ready
 from sagelight.rehearsal.service import Refusal, SageMaker
 
 HOST = "127.0.0.1"
+# How soon the server sees that it is to stop.
+POLL_SECONDS = 0.02
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
 TARGET = "SageMaker."
@@ -35,7 +38,7 @@ class Rehearsal:
         from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._local = threading.local()
+        get_ready()
         try:
             self._server = make_server(HOST, port, self._answer, threaded=True)
         except (OSError, SystemExit) as error:
@@ -43,7 +46,9 @@ class Rehearsal:
         self._moto = moto
         self.url = f"http://{HOST}:{self._server.server_port}"
         self.sagemaker = SageMaker(REGION, ACCOUNT, self._clients(), self.environment)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), daemon=True
+        )
         self._thread.start()
 
     @property

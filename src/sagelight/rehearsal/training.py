@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from sagelight.rehearsal.container import Container, end, lines_of
+from sagelight.rehearsal.container import Container
 from sagelight.rehearsal.logs import LogStream
+from sagelight.rehearsal.program import GRACE_SECONDS, TrainProgram, end
 
 SYNC_SECONDS = 2.0
 LONGEST_REASON = 1024
 ENDED = ("Completed", "Failed", "Stopped")
+# The toolkit lets the machines of a job meet at a port that it does not choose, and here they are all one machine.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class TrainingJob:
@@ -49,7 +52,6 @@ class TrainingJob:
         }
         self._stop = threading.Event()
         self._interrupt = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
         self.thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     def start(self) -> None:
@@ -74,60 +76,88 @@ class TrainingJob:
             self._finish("Failed", "Failed", str(error) or type(error).__name__)
 
     def _train(self, scratch: Path) -> None:
-        log = LogStream(self._clients.logs, self.name)
+        count = self.request["ResourceConfig"].get("InstanceCount", 1)
+        logs = [LogStream(self._clients.logs, self.name, n + 1) for n in range(count)]
         attempt = 0
         while True:
             attempt += 1
-            base = scratch / f"machine-{attempt}" / "opt" / "ml"
-            container = Container(
-                self.name, self.request, base, self._clients.s3, self._environment
-            )
-            container.prepare()
+            machines = self._machines(scratch / f"attempt-{attempt}", count)
+            for container in machines:
+                container.prepare()
             self._enter("Downloading")
-            container.download()
+            for container in machines:
+                container.download()
             self._enter("Training")
             self.started = self.started or time.time()
-            outcome = self._execute(container, log)
+            with _ONE_AT_A_TIME if count > 1 else nullcontext():
+                outcome = self._execute(machines, logs)
             if outcome != "interrupted":
                 break
-            log.write("the spot machine was taken away; the job continues on another one")
-            container.remove()
+            logs[0].write("the spot machine was taken away; the job continues on another one")
+            for container in machines:
+                container.remove()
             self._enter("Interrupted")
-        log.close()
-        self._settle(container, outcome)
+        for log in logs:
+            log.close()
+        self._settle(machines, outcome)
 
-    def _execute(self, container: Container, log: LogStream) -> str:
-        process = container.start()
-        reader = threading.Thread(
-            target=lines_of, args=(process, lambda line: self._heard(line, log)), daemon=True
-        )
-        reader.start()
+    def _machines(self, scratch: Path, count: int) -> list[Container]:
+        # The machines of one job find each other by these names; one machine needs nobody.
+        hosts = ["algo-1"] if count == 1 else [f"127.0.0.{n + 1}" for n in range(count)]
+        return [
+            Container(
+                self.name,
+                self.request,
+                host,
+                hosts,
+                scratch / host / "opt" / "ml",
+                self._clients.s3,
+                self._environment,
+            )
+            for host in hosts
+        ]
+
+    def _execute(self, machines: list[Container], logs: list[LogStream]) -> str:
+        programs = [container.start() for container in machines]
+        readers = [
+            threading.Thread(target=self._listen, args=(program, log), daemon=True)
+            for program, log in zip(programs, logs, strict=True)
+        ]
+        for reader in readers:
+            reader.start()
+        outcome = self._watch(programs, machines)
+        for reader in readers:
+            reader.join()
+        failed = next((p.returncode for p in programs if p.returncode), 0)
+        return outcome or (f"exit {failed}" if failed else "completed")
+
+    def _watch(self, programs: list[TrainProgram], machines: list[Container]) -> str:
+        """Wait for the end; gives why the programs were ended, or nothing when they ended by themselves."""
         longest = self.request["StoppingCondition"]["MaxRuntimeInSeconds"]
-        saved: dict[str, tuple[int, int]] = {}
+        saved: list[dict[str, tuple[int, int]]] = [{} for _ in machines]
         synced = time.monotonic()
         outcome = ""
-        while process.poll() is None:
+        while any(program.returncode is None for program in programs):
             if self._stop.wait(0.1):
-                end(process)
                 outcome = "stopped"
             elif self._interrupt.is_set():
                 self._interrupt.clear()
-                end(process, grace=0)
                 outcome = "interrupted"
             elif time.time() - (self.started or 0) > longest:
-                end(process)
                 outcome = "too long"
+            if outcome or any(program.returncode for program in programs):
+                # A machine that fails takes the job's others with it.
+                end(programs, grace=0 if outcome == "interrupted" else GRACE_SECONDS)
             elif time.monotonic() - synced > SYNC_SECONDS:
-                container.save_checkpoints(saved)
+                _save_checkpoints(machines, saved)
                 synced = time.monotonic()
-        reader.join()
         if outcome != "interrupted":
-            container.save_checkpoints(saved)
-        return outcome or ("completed" if process.returncode == 0 else f"exit {process.returncode}")
+            _save_checkpoints(machines, saved)
+        return outcome
 
-    def _settle(self, container: Container, outcome: str) -> None:
+    def _settle(self, machines: list[Container], outcome: str) -> None:
         if outcome.startswith("exit"):
-            reason = container.failure() or outcome
+            reason = next(filter(None, (each.failure() for each in machines)), outcome)
             self._finish(
                 "Failed",
                 "Failed",
@@ -135,13 +165,22 @@ class TrainingJob:
             )
             return
         self._enter("Uploading")
-        self.model_uri = container.upload_results()
+        output = self.request["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+        for name, folder in (("output.tar.gz", "output/data"), ("model.tar.gz", "model")):
+            self.model_uri = f"{output}/{self.name}/output/{name}"
+            files = (found for each in machines for found in each.results(folder))
+            machines[0].upload(self.model_uri, files)
         states = {
             "completed": ("Completed", "Completed"),
             "stopped": ("Stopped", "Stopped"),
             "too long": ("Stopped", "MaxRuntimeExceeded"),
         }
         self._finish(*states[outcome], None)
+
+    def _listen(self, program: TrainProgram, log: LogStream) -> None:
+        with program.output as output:
+            for line in output:
+                self._heard(line.rstrip("\n"), log)
 
     def _heard(self, line: str, log: LogStream) -> None:
         log.write(line)
@@ -203,6 +242,11 @@ class TrainingJob:
                 "TrainingJobStatus": self.status,
             }
         )
+
+
+def _save_checkpoints(machines: list[Container], saved: list[dict[str, tuple[int, int]]]) -> None:
+    for container, known in zip(machines, saved, strict=True):
+        container.save_checkpoints(known)
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, RichProgressBar
 
 from sagelight.config.schema import Config
@@ -88,6 +89,10 @@ class EpochTable(Callback):
                 "Type a smaller optimizer.lr, or trainer.gradient_clip_val=1."
             )
         self.rows.append(row)
+        if trainer.is_global_zero:
+            self._show(trainer, row)
+
+    def _show(self, trainer: pl.Trainer, row: dict[str, float]) -> None:
         columns = ("epoch", "seconds", "images_per_second", "lr", *COLUMNS)
         write_csv(self.path, columns, [[_cell(each.get(c)) for c in columns] for each in self.rows])
         bar = trainer.progress_bar_callback
@@ -99,11 +104,12 @@ class EpochTable(Callback):
     def _row(self, trainer: pl.Trainer) -> dict[str, float]:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         seconds = time.monotonic() - self._started
+        photos = float(trainer.strategy.reduce(torch.tensor(self._photos), reduce_op="sum"))
         rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
         row = {
             "epoch": trainer.current_epoch + 1,
             "seconds": seconds,
-            "images_per_second": self._photos / max(self._training_seconds, 1e-9),
+            "images_per_second": photos / max(self._training_seconds, 1e-9),
             "lr": max(rates),
             **{name: metrics[name] for name in COLUMNS if name in metrics},
         }

@@ -13,11 +13,26 @@ from torch import nn
 
 from sagelight.errors import RunError, first_line
 from sagelight.files import atomic
+from sagelight.processes import Processes
 from sagelight.tuning.settings import HpoSettings
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to the disk, then renames."""
+    """Writes beside the target, flushes to the disk, then renames; the first process reads for all of them."""
+
+    def __init__(self, processes: Processes) -> None:
+        super().__init__()
+        self._processes = processes
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read without unpickling objects, whatever is asked.
+
+        Raises:
+            RunError: see `read_checkpoint`.
+        """
+        return self._processes.once(lambda: read_checkpoint(Path(path)))
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None

@@ -27,7 +27,8 @@ def train_here(words: list[str]) -> None:
     started = LOCAL.command if Path(sys.argv[0]).name == "local.py" else "sagelight"
     origin = [] if source is None else ["--config-from", str(source)]
     outcome = fit(config, " ".join([started, shlex.join([*origin, *words])]).strip())
-    print(closing(outcome.folder, outcome.metrics))
+    if outcome is not None:
+        print(closing(outcome.folder, outcome.metrics))
 
 
 def closing(folder: Path, metrics: dict[str, float]) -> str:

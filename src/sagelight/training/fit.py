@@ -8,27 +8,31 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from sagelight.config.resolve import Choice, guard, resolve
 from sagelight.config.save import save
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
 from sagelight.data.check import enforce, inspect_data
+from sagelight.data.index import ImageIndex
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.prepare import choose_preprocessing, open_index, without
 from sagelight.errors import DataError, RunError
 from sagelight.files import write_json
 from sagelight.models.backbones import check_backbone
 from sagelight.models.classifier import Classifier
+from sagelight.processes import Processes
 from sagelight.training.callbacks import build_callbacks
-from sagelight.training.checkpoints import AtomicCheckpointIO, read_checkpoint
+from sagelight.training.checkpoints import AtomicCheckpointIO
 from sagelight.training.finish import finish
 from sagelight.training.machine import keep_freed_memory, probe
 from sagelight.training.run import FINISHED, Run, choose_run, locked, point_latest
@@ -42,59 +46,114 @@ class Outcome:
     metrics: dict[str, float]
 
 
-def fit(config: Config, command: str = "") -> Outcome:
+def fit(config: Config, command: str = "") -> Outcome | None:
     """Train, measure and bundle a classifier, as `config` says; `auto` values are filled in.
+
+    Started by torchrun, the processes train one classifier together; data.batch_size is that of all of them.
 
     Args:
         config: as from `sagelight.config.compose.compose`; changed in place.
         command: what the person typed, for the report and the bundle's provenance.
 
+    Returns:
+        What the run came to; None in every process but the first.
+
     Raises:
         SagelightError: anything that the person can mend; nothing half-written is left under a final name.
         KeyboardInterrupt: on Ctrl-C, after last.ckpt is safe.
+        SystemExit: in every process but the first, when that one refuses.
     """
+    processes = Processes.here()
+    with ExitStack() as stack:
+        with processes.joined():
+            prepared = _prepare(config, processes)
+            run = prepared.run
+            if run.finished:
+                return _already_finished(run) if processes.first else None
+            if processes.first:
+                _announce(config, prepared)
+            model, data = _build(config, prepared.index, processes)
+            if processes.first:
+                stack.enter_context(locked(run.folder))
+                stack.enter_context(_explained(run))
+                _write_beginning(config, prepared)
+            stack.enter_context(_quiet())
+            train(build_trainer(config, run, processes), model, data, run)
+        if not processes.first:
+            return None
+        return Outcome(run.folder, finish(config, run, model, data, command))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    index: ImageIndex
+    checked: dict[str, Any]
+    choices: list[Choice]
+    run: Run
+    folder_was_auto: bool
+
+
+def _prepare(config: Config, processes: Processes) -> _Prepared:
+    """Decide everything, writing nothing, and fill in `config`; the same in every process."""
     check_backbone(config.model.backbone)
-    index = open_index(config.data)
-    report = inspect_data(index, full=False) if config.check != "off" else None
-    if report is not None:
-        enforce(report, config.check)
-        index = without(index, set(report.unreadable))
+    index, checked = processes.once(lambda: _inspected(config))
+    if config.data.root is not None:
+        # Every machine reads its own copy of the photos.
+        index = replace(index, root=Path(config.data.root))
+    machine = probe()
+    machine = replace(machine, cores=max(1, machine.cores // processes.local_size))
     folder_was_auto = config.run_dir == AUTO
-    choices = resolve(config, probe(), len(index.splits["train"]))
-    run = choose_run(config, folder_was_auto, index.fingerprint)
-    if run.finished:
-        return _already_finished(run)
+    choices = resolve(config, machine, len(index.splits["train"]))
+    run = processes.once(lambda: choose_run(config, folder_was_auto, index.fingerprint))
     config.run_dir, config.resume = run.folder.as_posix(), str(run.checkpoint or "off")
     guard(config)
-    _announce(config, run, choices, folder_was_auto)
+    return _Prepared(index, checked, choices, run, folder_was_auto)
 
+
+def _inspected(config: Config) -> tuple[ImageIndex, dict[str, Any]]:
+    index = open_index(config.data)
+    if config.check == "off":
+        return index, {"fingerprint": index.fingerprint}
+    report = inspect_data(index, full=False)
+    enforce(report, config.check)
+    return without(index, set(report.unreadable)), report.to_dict()
+
+
+def _write_beginning(config: Config, prepared: _Prepared) -> None:
+    folder = prepared.run.folder
+    save(config, folder / "config.yaml")
+    write_json(folder / "check.json", prepared.checked)
+    point_latest(folder)
+
+
+def _build(
+    config: Config, index: ImageIndex, processes: Processes
+) -> tuple[Classifier, PhotoDataModule]:
     if config.trainer.accelerator == "cpu":
         keep_freed_memory()
     # PyTorch's deterministic mode would also fill every new tensor with NaN, which costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     pl.seed_everything(config.seed, workers=False, verbose=False)
     preprocessing = choose_preprocessing(config.data, index)
-    data = PhotoDataModule(index, config.data, config.augment, preprocessing, config.seed)
-    model = Classifier(config, index.counts("train"), (preprocessing.mean, preprocessing.std))
-    with locked(run.folder), _explained(run), _quiet():
-        save(config, run.folder / "config.yaml")
-        checked = report.to_dict() if report else {"fingerprint": index.fingerprint}
-        write_json(run.folder / "check.json", checked)
-        point_latest(run.folder)
-        trainer = build_trainer(config, run)
-        train(trainer, model, data, run)
-        metrics = finish(config, run, model, data, command)
-    return Outcome(run.folder, metrics)
+    data = PhotoDataModule(
+        index, config.data, config.augment, preprocessing, config.seed, processes
+    )
+    normalisation = (preprocessing.mean, preprocessing.std)
+    return Classifier(config, index.counts("train"), normalisation, processes), data
 
 
-def build_trainer(config: Config, run: Run) -> pl.Trainer:
+def build_trainer(config: Config, run: Run, processes: Processes) -> pl.Trainer:
     """Lightning's Trainer, with everything that it would write or say on its own turned off."""
     settings = config.trainer
     # CUDA has operations without a deterministic form in every backbone; there it can only prefer one.
     deterministic = "warn" if settings.accelerator == "cuda" else True
     return pl.Trainer(
         accelerator=settings.accelerator,
-        devices=1,
+        devices=processes.local_size,
+        num_nodes=processes.machines,
+        strategy=_strategy(config, processes),
+        # BatchNorm on a GPU's share of a batch alone would make the result depend on the number of GPUs.
+        sync_batchnorm=processes.size > 1 and settings.accelerator == "cuda",
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=settings.max_epochs,
         accumulate_grad_batches=settings.accumulate_grad_batches,
@@ -103,7 +162,7 @@ def build_trainer(config: Config, run: Run) -> pl.Trainer:
         limit_val_batches=settings.limit_val_batches or 1.0,
         deterministic=deterministic if settings.deterministic else False,  # type: ignore[arg-type]
         callbacks=build_callbacks(config, run.folder),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(processes)],
         logger=build_loggers(config, run.folder),
         num_sanity_val_steps=0,
         enable_model_summary=False,
@@ -120,15 +179,20 @@ def train(trainer: pl.Trainer, model: Classifier, data: PhotoDataModule, run: Ru
         KeyboardInterrupt: on Ctrl-C; what was finished by then is in last.ckpt.
         DataError: a validation split without a single readable photo.
     """
-    if run.checkpoint is not None:
-        read_checkpoint(run.checkpoint)
     try:
         trainer.fit(model, data, ckpt_path=run.checkpoint, weights_only=True)
     except SystemExit as stop:
         # Lightning ends the process on Ctrl-C; the caller decides what an interrupted run means.
         raise KeyboardInterrupt from stop
-    if not run.best.is_file():
+    if trainer.is_global_zero and not run.best.is_file():
         raise DataError("no validation photo could be read, so no epoch can be called the best.")
+
+
+def _strategy(config: Config, processes: Processes) -> Strategy | str:
+    if processes.size == 1:
+        return "auto"
+    # DDP meets all parameters while none is frozen; later stages are, until their turn comes.
+    return DDPStrategy(find_unused_parameters=config.finetune.name == "gradual")
 
 
 def build_loggers(config: Config, folder: Path) -> list[Logger]:
@@ -166,13 +230,14 @@ def _optional(extra: str, build: Callable[[], Logger]) -> Logger:
         ) from error
 
 
-def _announce(config: Config, run: Run, choices: list[Choice], folder_was_auto: bool) -> None:
+def _announce(config: Config, prepared: _Prepared) -> None:
+    run = prepared.run
     doing = f"continuing from {run.checkpoint}" if run.checkpoint else "training"
     print(f"{run.folder}: {doing} {config.model.backbone}, finetune={config.finetune.name}")
-    for choice in choices:
+    for choice in prepared.choices:
         if choice.name != "run_dir":
             print(f"  auto: {choice.name}={choice.value} ({choice.reason})")
-    if run.checkpoint and folder_was_auto:
+    if run.checkpoint and prepared.folder_was_auto:
         print("  unfinished, and of the same configuration and photos; resume=off starts anew")
     if config.finetune.name == "head" and config.model.weights == "none":
         print("  warning: finetune=head with model.weights=none trains a head on random features")
@@ -227,6 +292,8 @@ _EXPECTED_WARNINGS = (
     r".*`training_step` returned `None`.*",
     # resume=PATH goes on in a folder of its own.
     r".*The dirpath has changed from.*",
+    # The validation figures are computed from all processes' photos before they are logged.
+    r".*sync_dist=True.*",
     # finetune=head keeps the backbone in eval mode.
     r".*module\(s\) in eval mode at the start of training.*",
     # Lightning 2.6 uses what torch 2.14 has deprecated.

@@ -10,6 +10,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rehearsal.conftest import BUCKET, Stage
+from sagelight.cloud.client import Aws
+from sagelight.cloud.follow import follow
+from sagelight.cloud.settings import CloudSettings
+from sagelight.rehearsal.server import REGION
+from sagelight.rehearsal.service import Refusal
 
 GOOD = """
 import json, os, pathlib
@@ -24,6 +29,16 @@ SLOW = """
 import time
 print("begun", flush=True)
 time.sleep(100)
+"""
+TOGETHER = """
+import os, pathlib, torch
+torch.distributed.init_process_group("gloo")
+total = torch.ones(1)
+torch.distributed.all_reduce(total)
+rank = os.environ["RANK"]
+print(f"rank {rank}", flush=True)
+pathlib.Path(os.environ["SM_MODEL_DIR"], f"{rank}.txt").write_text(f"1 of {int(total)}")
+torch.distributed.destroy_process_group()
 """
 STEPS = """
 import os, pathlib, time
@@ -132,6 +147,43 @@ def test_what_the_service_refuses_is_refused(stage: Stage) -> None:
         stage.sagemaker.describe_training_job(TrainingJobName="nobody")
     with pytest.raises(ClientError, match="the rehearsal has no CreateEndpoint"):
         stage.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
+
+
+def test_throttled_calls_are_repeated_and_start_one_job(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = stage.running.sagemaker.call
+
+    def throttled(operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        asked.append(operation)
+        if len(asked) <= 2 or (operation.startswith("Describe") and len(asked) < 6):
+            raise Refusal("ThrottlingException", "Rate exceeded")
+        return real(operation, body)
+
+    monkeypatch.setattr(stage.running.sagemaker, "call", throttled)
+    aws = Aws(CloudSettings(name="rehearsal", endpoint_url=stage.running.url), REGION)
+    aws.sagemaker.create_training_job(**stage.request("throttled", "print('done')"))
+    state = follow(aws, "throttled", 0.5)
+    assert state.status == "Completed"
+    assert asked[:3] == ["CreateTrainingJob"] * 3
+    assert asked.count("CreateTrainingJob") == 3
+    assert asked[3] == "DescribeTrainingJob"
+
+
+def test_two_machines_of_a_job_find_each_other_through_torchrun(stage: Stage) -> None:
+    request = stage.request("two", TOGETHER)
+    request["ResourceConfig"]["InstanceCount"] = 2
+    request["HyperParameters"]["sagemaker_torch_distributed_enabled"] = "true"
+    stage.sagemaker.create_training_job(**request)
+    found = stage.ended(lambda: stage.sagemaker.describe_training_job(TrainingJobName="two"))
+    assert found["TrainingJobStatus"] == "Completed", found["FailureReason"]
+    model = stage.unpacked(found["ModelArtifacts"]["S3ModelArtifacts"])
+    assert model == {"0.txt": b"1 of 2", "1.txt": b"1 of 2"}
+    assert sorted(line for line in stage.log("two") if line.startswith("rank")) == [
+        "rank 0",
+        "rank 1",
+    ]
 
 
 def test_the_quota_is_counted(stage: Stage) -> None:

@@ -16,7 +16,11 @@ import json, os, pathlib, sys
 values = json.loads(pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "input/config/hyperparameters.json").read_text())
 assert values["_tuning_objective_metric"] == "objective"
 if values["kind"] == "broken": raise ValueError("broken on purpose")
-if values["kind"] != "silent": print(f"objective={values['kind']}", flush=True)
+if values["kind"] == "weak":
+    import time
+    print("objective=0.1", flush=True)
+    time.sleep(60)
+elif values["kind"] != "silent": print(f"objective={values['kind']}", flush=True)
 """
 
 
@@ -102,6 +106,22 @@ def test_a_target_ends_a_study_early(stage: Stage) -> None:
     )
     assert found["HyperParameterTuningJobStatus"] == "Completed"
     assert len(trials(stage, "target")) == 1
+
+
+def test_a_trial_that_falls_behind_is_stopped_early(stage: Stage) -> None:
+    found = run(
+        stage,
+        "early",
+        ["0.9", "weak", "0.5"],
+        ResourceLimits={"MaxParallelTrainingJobs": 1},
+        TrainingJobEarlyStoppingType="Auto",
+    )
+    assert found["BestTrainingJob"]["TunedHyperParameters"] == {"kind": "0.9"}
+    states = {
+        r["TunedHyperParameters"]["kind"]: r["TrainingJobStatus"] for r in trials(stage, "early")
+    }
+    assert states["weak"] == "Stopped"
+    assert states["0.9"] == "Completed"
 
 
 def test_a_study_can_be_stopped_and_names_are_unique(stage: Stage) -> None:

@@ -43,6 +43,7 @@ class TrainingJob:
         self.started: float | None = None
         self.ended: float | None = None
         self.metrics: dict[str, tuple[float, float]] = {}
+        self.series: dict[str, list[float]] = {}
         self.history: list[tuple[str, float]] = [("Starting", self.created)]
         self._clients = clients
         self._environment = environment
@@ -187,7 +188,9 @@ class TrainingJob:
         for name, regex in self._regexes.items():
             found = regex.search(line)
             if found:
-                self.metrics[name] = (float(found.group(1)), time.time())
+                value = float(found.group(1))
+                self.metrics[name] = (value, time.time())
+                self.series.setdefault(name, []).append(value)
 
     def _enter(self, secondary: str) -> None:
         self.secondary = secondary

@@ -15,10 +15,9 @@ from typing import Any
 from uuid import uuid4
 
 from sagelight.rehearsal.training import TrainingJob
+from sagelight.tuning.stopping import falls_behind, without_improvement
 
 POLL_SECONDS = 0.1
-# What the service calls a better objective when it counts trials without one: by one per cent.
-IMPROVEMENT = 0.01
 
 
 class TuningJob:
@@ -87,6 +86,7 @@ class TuningJob:
             if self._stop.is_set():
                 for job in running:
                     job.stop()
+            self._stop_weak(running)
             ending = exhausted or self._stop.is_set() or self._criteria_met()
             while not ending and len(running) < parallel:
                 values = next(choices, None)
@@ -114,6 +114,18 @@ class TuningJob:
         )
         self.trials.append((job, values))
         return job
+
+    def _stop_weak(self, running: list[TrainingJob]) -> None:
+        if self._config.get("TrainingJobEarlyStoppingType") != "Auto":
+            return
+        finished = [self._scores(job) for job, _ in self.trials if job.status == "Completed"]
+        for job in running:
+            if job.status == "InProgress" and falls_behind(self._scores(job), finished):
+                job.stop()
+
+    def _scores(self, job: TrainingJob) -> list[float]:
+        name = self._config["HyperParameterTuningJobObjective"]["MetricName"]
+        return [self._sign() * value for value in job.series.get(name, ())]
 
     def _settle(self) -> None:
         self.ended = time.time()
@@ -146,7 +158,7 @@ class TuningJob:
         patience = criteria.get("BestObjectiveNotImproving", {}).get(
             "MaxNumberOfTrainingJobsNotImproving"
         )
-        return patience is not None and _without_improvement(scores) >= patience
+        return patience is not None and without_improvement(scores) >= patience
 
     def _sign(self) -> float:
         return (
@@ -251,13 +263,3 @@ def _number(limits: Mapping[str, Any], chance: random.Random) -> float:
     else:
         drawn = chance.uniform(low, high)
     return min(high, max(low, drawn))
-
-
-def _without_improvement(scores: list[float]) -> int:
-    best, since = -math.inf, 0
-    for score in scores:
-        if best == -math.inf or score > best + IMPROVEMENT * abs(best):
-            best, since = score, 0
-        else:
-            since += 1
-    return since

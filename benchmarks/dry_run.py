@@ -25,7 +25,9 @@ def main() -> None:
     seconds = []
     for _ in range(1 + TURNS):
         started = time.monotonic()
-        done = subprocess.run([sys.executable, str(DOOR), *PLAN, *sys.argv[1:]], capture_output=True)
+        done = subprocess.run(
+            [sys.executable, str(DOOR), *PLAN, *sys.argv[1:]], capture_output=True
+        )
         if done.returncode:
             sys.exit(done.stderr.decode())
         seconds.append(time.monotonic() - started)

@@ -24,8 +24,10 @@ def falls_behind(values: Sequence[float], others: Sequence[Sequence[float]]) -> 
         others: those of earlier trials, which count where they got as far.
     """
     epochs = len(values)
+    if not epochs:
+        return False
     averages = [fmean(other[:epochs]) for other in others if len(other) >= epochs]
-    return bool(values and averages) and values[-1] < median(averages)
+    return bool(averages) and values[-1] < median(averages)
 
 
 def without_improvement(scores: Sequence[float]) -> int:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sagelight.cli import refuse_flags
 from sagelight.cloud.client import Aws
-from sagelight.cloud.follow import TRAINING, JobState, follow, readable_reason
+from sagelight.cloud.follow import TRAINING, JobState, follow
 from sagelight.cloud.plan import Plan, make_plan
 from sagelight.cloud.results import (
     best_overrides,
     fetch_results,
-    table,
     trials,
     write_study,
 )
@@ -24,7 +23,10 @@ from sagelight.cloud.show import described, listed_problems, request_json
 from sagelight.cloud.submit import send
 from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError, ConfigError, Interrupted
+from sagelight.training.command import closing
+from sagelight.training.run import FINISHED
 from sagelight.tuning.study import MULTIRUN, Study, read_study
+from sagelight.tuning.trials import Trial, table
 
 DRY_RUN = {"dry_run=true": True, "dry_run=false": False}
 # AWS allows far more questions; a rehearsed job should not wait for the next one.
@@ -110,12 +112,13 @@ def _close_study(aws: Aws, state: JobState, plan: Plan, folder: Path) -> None:
     print(f"best    {' '.join(best_overrides(state))}\n        {folder / 'best.yaml'}")
 
 
-def _first_failure(rows: list[dict[str, Any]]) -> str:
-    failed = next((row for row in rows if row.get("FailureReason")), None)
+def _first_failure(rows: Sequence[Trial]) -> str:
+    failed = next((row for row in rows if row.reason), None)
     if failed is None:
         return ""
-    said = readable_reason(failed["FailureReason"]).rstrip(".")
-    return f"The first trial said: {said}. The whole log: logs job={failed['TrainingJobName']}."
+    return (
+        f"The first trial said: {failed.reason.rstrip('.')}. The whole log: logs job={failed.name}."
+    )
 
 
 def _retraining(study: Study, chosen: list[str]) -> Study:
@@ -131,7 +134,8 @@ def _close_training(aws: Aws, state: JobState, folder: Path, next_attempt: int) 
         print(f"{state.name} was stopped ({state.doing}); {again} continues from its checkpoint")
         return
     fetch_results(aws, state, folder)
-    print(f"report  {folder / 'report.html'}\nbundle  {folder / 'bundle'}")
+    metrics = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
+    print(closing(folder, metrics))
 
 
 def _refuse_failed(state: JobState, advice: str) -> None:

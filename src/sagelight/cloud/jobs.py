@@ -8,10 +8,11 @@ from pathlib import Path
 from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.follow import TRAINING, TUNING, LogTail, find_job
 from sagelight.cloud.place import find_place
-from sagelight.cloud.results import fetch_results, state_of, table, trials
+from sagelight.cloud.results import fetch_results, state_of, trials
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import AUTO, group, setting
 from sagelight.errors import CloudError, ConfigError
+from sagelight.tuning.trials import table
 
 
 @dataclass
@@ -50,7 +51,7 @@ def run_logs(settings: JobSettings) -> None:
     state = find_job(aws, name)
     if state.kind != TRAINING:
         first = next(iter(trials(aws, name)), None)
-        example = first["TrainingJobName"] if first else "TRIAL"
+        example = first.name if first else "TRIAL"
         raise CloudError(f"{name} is a study; its trials have the logs. Type logs job={example}.")
     with explained(f"reading the log of {name}"):
         for line in LogTail(aws, name).lines():

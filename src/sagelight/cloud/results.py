@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from sagelight.cloud.client import Aws, error_code, explained
-from sagelight.cloud.follow import TUNING, JobState, find_job
-from sagelight.config.hyperparameters import decode
+from sagelight.cloud.follow import TUNING, JobState, find_job, readable_reason
+from sagelight.config.hyperparameters import decode, unwrapped
 from sagelight.errors import CloudError
-from sagelight.files import write_csv, write_text
-from sagelight.tuning.best import experiment_file
+from sagelight.files import write_text
+from sagelight.tuning.trials import Trial, write_best, write_trials
 
 # Names the job whose results a folder holds.
 MARKER = "job.txt"
@@ -59,8 +60,8 @@ def fetch_results(aws: Aws, state: JobState, folder: Path) -> Path:
     return folder
 
 
-def trials(aws: Aws, name: str) -> list[dict[str, Any]]:
-    """Every training of a study as the service lists it, in the order in which they were started."""
+def trials(aws: Aws, name: str) -> list[Trial]:
+    """Every training of a study, in the order in which they were started."""
     with explained(f"listing the trials of {name}"):
         pages = aws.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
         found = [
@@ -68,13 +69,19 @@ def trials(aws: Aws, name: str) -> list[dict[str, Any]]:
             for page in pages.paginate(HyperParameterTuningJobName=name)
             for trial in page["TrainingJobSummaries"]
         ]
-    return sorted(found, key=lambda trial: trial["TrainingJobName"])
+    return [_trial(row) for row in sorted(found, key=lambda row: row["TrainingJobName"])]
 
 
-def objective_of(trial: dict[str, Any]) -> float | None:
-    """The last objective of a trial; None when it printed none."""
-    metric = trial.get("FinalHyperParameterTuningJobObjectiveMetric")
-    return float(metric["Value"]) if metric else None
+def _trial(row: dict[str, Any]) -> Trial:
+    metric = row.get("FinalHyperParameterTuningJobObjectiveMetric")
+    return Trial(
+        row["TrainingJobName"],
+        "InProgress" if row["TrainingJobStatus"] == "Stopping" else row["TrainingJobStatus"],
+        float(metric["Value"]) if metric else None,
+        {name: unwrapped(text) for name, text in row["TunedHyperParameters"].items()},
+        _seconds(row),
+        reason=readable_reason(row.get("FailureReason", "")),
+    )
 
 
 def best_overrides(state: JobState) -> list[str]:
@@ -89,53 +96,13 @@ def best_overrides(state: JobState) -> list[str]:
     return decode(best["TunedHyperParameters"])
 
 
-def write_study(
-    state: JobState, rows: list[dict[str, Any]], folder: Path, fixed: list[str]
-) -> None:
+def write_study(state: JobState, rows: Sequence[Trial], folder: Path, fixed: list[str]) -> None:
     """Leave trials.csv, one row a trial, and best.yaml, an experiment file that trains the best one again."""
-    names = sorted({name for row in rows for name in row["TunedHyperParameters"]})
     folder.mkdir(parents=True, exist_ok=True)
-    write_csv(
-        folder / "trials.csv",
-        ["trial", "state", "objective", *names, "seconds"],
-        [
-            [
-                row["TrainingJobName"],
-                row["TrainingJobStatus"],
-                objective_of(row),
-                *(row["TunedHyperParameters"].get(name) for name in names),
-                _seconds(row),
-            ]
-            for row in rows
-        ],
-    )
-    if state.described.get("BestTrainingJob"):
-        write_text(
-            folder / "best.yaml", experiment_file([*fixed, *best_overrides(state)], state.name)
-        )
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """The trials of a study, for a terminal."""
-    names = sorted({name for row in rows for name in row["TunedHyperParameters"]})
-    cells = [["trial", "state", "objective", *names]]
-    for row in rows:
-        score = objective_of(row)
-        tuned = (_short(row["TunedHyperParameters"].get(name, "")) for name in names)
-        cells.append(
-            [
-                row["TrainingJobName"].rsplit("-", 2)[-2],
-                row["TrainingJobStatus"],
-                "-" if score is None else f"{score:.4f}",
-                *tuned,
-            ]
-        )
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return "\n".join(
-        "  "
-        + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    )
+    write_trials(rows, folder)
+    best = state.described.get("BestTrainingJob")
+    if best:
+        write_best(_trial(best), fixed, state.name, folder)
 
 
 def state_of(aws: Aws, name: str) -> JobState:
@@ -170,11 +137,4 @@ def _unpack(aws: Aws, uri: str, target: Path, scratch: Path, optional: bool = Fa
 
 def _seconds(row: dict[str, Any]) -> float | None:
     started, ended = row.get("TrainingStartTime"), row.get("TrainingEndTime")
-    return round((ended - started).total_seconds(), 1) if started and ended else None
-
-
-def _short(text: str) -> str:
-    try:
-        return f"{float(text):g}"
-    except ValueError:
-        return text
+    return (ended - started).total_seconds() if started and ended else None

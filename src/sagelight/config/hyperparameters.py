@@ -37,7 +37,7 @@ def decode(hyperparameters: Mapping[str, str]) -> list[str]:
     tuned = sorted(name for name in hyperparameters if not name.startswith(_FOREIGN))
     return [
         *_shared(hyperparameters),
-        *(f"{name}={_unwrapped(hyperparameters[name])}" for name in tuned),
+        *(f"{name}={unwrapped(hyperparameters[name])}" for name in tuned),
     ]
 
 
@@ -49,7 +49,7 @@ def _shared(values: Mapping[str, str]) -> list[str]:
     # A plain part may begin and end with a quote by chance, so only the whole tells which encoding it is.
     for joined in (
         "".join(values[name] for name in names),
-        "".join(_unwrapped(values[name]) for name in names),
+        "".join(unwrapped(values[name]) for name in names),
     ):
         overrides = _json(joined)
         if isinstance(overrides, list):
@@ -60,7 +60,7 @@ def _shared(values: Mapping[str, str]) -> list[str]:
     )
 
 
-def _unwrapped(text: str) -> str:
+def unwrapped(text: str) -> str:
     """The text inside JSON quotes; Hydra texts of ours never begin with a double quote."""
     inner = _json(text) if text.startswith('"') else None
     return inner if isinstance(inner, str) else text

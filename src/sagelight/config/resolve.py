@@ -10,6 +10,7 @@ from sagelight.config.check import natural_direction
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO, assign, lookup, walk
 from sagelight.errors import ConfigError
+from sagelight.features.settings import reason_against
 
 # Below this, starting loader processes costs more than the decoding that they take over.
 SMALL_SIDE = 64
@@ -46,6 +47,7 @@ def resolve(config: Config, machine: Machine, training_photos: int) -> list[Choi
         *_run_dir(config),
         *_data(config, machine, training_photos),
         *_arithmetic(config, machine),
+        *_features(config),
         *_rest(config),
     ]
     for choice in choices:
@@ -112,6 +114,18 @@ def _arithmetic(config: Config, machine: Machine) -> list[Choice]:
         precision = "bf16-mixed" if fast else "32-true"
         choices.append(Choice("trainer.precision", precision, machine.reason))
     return choices
+
+
+def _features(config: Config) -> list[Choice]:
+    if config.features.cache != AUTO:
+        return []
+    reason = reason_against(config)
+    if reason is None:
+        return [Choice("features.cache", "on", "the backbone is frozen: it runs once")]
+    config.features.cache = "off"
+    if config.finetune.name != "head":
+        return []
+    return [Choice("features.cache", "off", reason)]
 
 
 def _rest(config: Config) -> list[Choice]:

@@ -14,9 +14,10 @@ from sagelight.config.schema import Config
 from sagelight.files import write_text
 
 # Where a run writes, how it was started and on whose machines do not change what it computes; of a study, only
-# what chooses the best epoch does.
+# what chooses the best epoch does, and of features, how they are stored.
 PLACE = ("name", "run_dir", "resume", "cloud")
 CHOOSING = ("metric", "direction")
+STORED = ("cache", "folder", "max_gb")
 
 
 def save(config: Config, path: Path) -> None:
@@ -33,6 +34,8 @@ def digest(values: dict[str, Any]) -> str:
     kept = {key: value for key, value in values.items() if key not in PLACE}
     if isinstance(kept.get("hpo"), dict):
         kept["hpo"] = {key: kept["hpo"].get(key) for key in CHOOSING}
+    if isinstance(kept.get("features"), dict):
+        kept["features"] = {k: v for k, v in kept["features"].items() if k not in STORED}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

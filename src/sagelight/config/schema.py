@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import group, setting
 from sagelight.data.settings import AugmentSettings, DataSettings
+from sagelight.features.settings import FeatureSettings
 from sagelight.models.settings import (
     FinetuneSettings,
     LossSettings,
@@ -40,6 +41,7 @@ class Config:
     augment: AugmentSettings = group(AugmentSettings)
     model: ModelSettings = group(ModelSettings)
     finetune: FinetuneSettings = group(FinetuneSettings)
+    features: FeatureSettings = group(FeatureSettings)
     loss: LossSettings = group(LossSettings)
     optimizer: OptimizerSettings = group(OptimizerSettings)
     schedule: ScheduleSettings = group(ScheduleSettings)

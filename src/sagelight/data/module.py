@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.data.augment import class_weights, training_transform
@@ -54,6 +56,7 @@ class PhotoDataModule(pl.LightningDataModule):
         self.augment = augment
         self.seed = seed
         self.processes = processes
+        self._served: dict[str, Dataset[Photo | Unreadable]] = {}
         photos = len(index.splits["train"])
         if data.batch_size > photos:
             raise ConfigError(
@@ -66,7 +69,15 @@ class PhotoDataModule(pl.LightningDataModule):
                 f"{PHOTOS_OF_A_PROCESS} photos. Type data.batch_size={least_batch(processes.size)} or more."
             )
 
-    def dataset(self, split: str) -> PhotoDataset:
+    def serve(self, datasets: Mapping[str, Dataset[Photo | Unreadable]]) -> None:
+        """Let these stand for the photos of their splits, position by position."""
+        self._served = dict(datasets)
+
+    def dataset(self, split: str) -> Dataset[Photo | Unreadable]:
+        """What stands for the photos of a split in training and evaluation: themselves, unless others are served."""
+        return self._served.get(split) or self.photos(split)
+
+    def photos(self, split: str) -> PhotoDataset:
         """The photos of a split; those of `train` are varied when drawn by the epoch sampler."""
         transform = None
         if split == "train":
@@ -80,9 +91,11 @@ class PhotoDataModule(pl.LightningDataModule):
         weights = None
         if self.settings.sampler == "balanced":
             by_class = class_weights(self.index.counts("train"))
-            weights = by_class[torch.tensor([s.target for s in dataset.samples])].double()
-        sampler = EpochSampler(len(dataset), self.seed, weights)
-        leftover = len(dataset) % self.settings.batch_size
+            samples = self.index.splits["train"]
+            weights = by_class[torch.tensor([s.target for s in samples])].double()
+        count = len(self.index.splits["train"])
+        sampler = EpochSampler(count, self.seed, weights)
+        leftover = count % self.settings.batch_size
         batches = BatchSampler(
             sampler,  # type: ignore[arg-type]
             self.settings.batch_size,
@@ -91,10 +104,10 @@ class PhotoDataModule(pl.LightningDataModule):
         return self._loader(dataset, batch_sampler=self._share(batches))
 
     def val_dataloader(self) -> Loader:
-        dataset = self.dataset("validation")
+        positions = range(len(self.index.splits["validation"]))
         size = int(self.settings.eval_batch_size)
-        batches = BatchSampler(SequentialSampler(dataset), size, drop_last=False)
-        return self._loader(dataset, batch_sampler=self._share(batches))
+        batches = BatchSampler(positions, size, drop_last=False)
+        return self._loader(self.dataset("validation"), batch_sampler=self._share(batches))
 
     def _share(self, batches: BatchSampler) -> Shares[Draw | int]:
         return Shares(batches, self.processes.rank, self.processes.size)
@@ -103,8 +116,15 @@ class PhotoDataModule(pl.LightningDataModule):
         """Every photo of a split once, in order."""
         return self._loader(self.dataset(split), batch_size=int(self.settings.eval_batch_size))
 
-    def _loader(self, dataset: PhotoDataset, **batching: object) -> Loader:
-        workers = int(self.settings.num_workers)
+    def photo_loader(self, split: str, draws: list[Draw] | None = None) -> Loader:
+        """The photos themselves, whatever is served for them: each draw once, or every photo in order."""
+        positions = range(len(self.index.splits[split])) if draws is None else draws
+        size = int(self.settings.eval_batch_size)
+        return self._loader(self.photos(split), batch_size=size, sampler=positions)
+
+    def _loader(self, dataset: Dataset[Photo | Unreadable], **batching: object) -> Loader:
+        # What is served lies in memory already.
+        workers = int(self.settings.num_workers) if isinstance(dataset, PhotoDataset) else 0
         return DataLoader(
             dataset,
             num_workers=workers,

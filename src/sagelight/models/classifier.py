@@ -14,7 +14,7 @@ from sagelight.config.schema import Config
 from sagelight.data.augment import batch_transform, class_weights
 from sagelight.data.dataset import Batch, derived_seed
 from sagelight.errors import DataError
-from sagelight.models.network import Network
+from sagelight.models.network import Network, channels_last
 from sagelight.models.optimizers import build_optimizer, parameter_groups, rate_scale
 from sagelight.processes import Processes
 
@@ -74,7 +74,7 @@ class Classifier(pl.LightningModule):
         mixed: Tensor = targets
         if self.mix is not None and len(batch) > 1:
             images, mixed = self.mix(images.float(), targets)
-        scores = self.network(images.contiguous(memory_format=torch.channels_last)).float()
+        scores = self.network(channels_last(images)).float()
         loss: Tensor = self.criterion(scores, mixed)
         self.train_loss.update(loss.detach(), len(batch))
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
@@ -100,7 +100,7 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if len(batch) == 0:
             return
-        scores = self.network(batch.images.contiguous(memory_format=torch.channels_last)).float()
+        scores = self.network(channels_last(batch.images)).float()
         self.val_loss.update(nn.functional.cross_entropy(scores, batch.targets), len(batch))
         self.val_metrics.update(scores, batch.targets)
 

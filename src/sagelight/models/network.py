@@ -34,6 +34,7 @@ class Network(nn.Module):
         built = build_backbone(settings.backbone, image_size, settings.weights != "none")
         load_weights(built, settings.backbone, settings.weights, image_size)
         self.backbone = built.module
+        self.width = built.width
         norm = nn.LayerNorm(built.width) if settings.head_norm == "layer" else nn.Identity()
         self.head = nn.Sequential(
             norm, nn.Dropout(settings.dropout), nn.Linear(built.width, classes)
@@ -54,8 +55,9 @@ class Network(nn.Module):
         return features.flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) to scores (B, classes)."""
-        scores: Tensor = self.head(self.features(self.normalise(images)))
+        """uint8 (B, 3, H, W), or features (B, width) computed before, to scores (B, classes)."""
+        features = images if images.ndim == 2 else self.features(self.normalise(images))
+        scores: Tensor = self.head(features)
         return scores
 
     @property
@@ -85,6 +87,11 @@ class Network(nn.Module):
             own = [f"{prefix}.{name}" if prefix else name for name, _ in module.named_parameters()]
             if own and frozen.issuperset(own):
                 module.eval()
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Images in the layout that convolutions are fastest in; features as they are."""
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
 
 
 def find_stages(backbone: nn.Module) -> list[list[str]]:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from sagelight import __version__
 from sagelight.files import write_text
@@ -19,10 +14,9 @@ from sagelight.reporting.curves import learning_curves
 from sagelight.reporting.headline import headline
 from sagelight.reporting.mistakes import pair_exhibits, worst_mistakes, wrong_photos
 from sagelight.reporting.reliability import percent_range, reliability
+from sagelight.reporting.rendering import asset, render, script_digest
 from sagelight.reporting.run import Run, read_run
 from sagelight.reporting.text import FILTERS
-
-HERE = Path(__file__).parent
 
 
 def write_report(run_dir: Path, data_root: Path | None) -> Path:
@@ -69,19 +63,8 @@ def _worst_first(row: ClassFigures) -> tuple[bool, float, str]:
 
 
 def _render(content: dict[str, Any]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update({**FILTERS, "percent_range": percent_range})
-    script = (HERE / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return environment.get_template("report.html.j2").render(
-        **content,
-        style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_digest=digest,
+    script = asset("report.js")
+    page = {"style": asset("report.css"), "script": script, "script_digest": script_digest(script)}
+    return render(
+        "report.html.j2", {**content, **page}, {**FILTERS, "percent_range": percent_range}
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from sagelight.models.classifier import Classifier
 from sagelight.training.checkpoints import checkpoint_callbacks
 from sagelight.training.metric_line import COLUMNS, format_line
 from sagelight.tuning.settings import HpoSettings
+
+# Told the figures of an epoch, as in metrics.csv; True ends the training.
+Watcher = Callable[[dict[str, float]], bool]
 
 
 def build_callbacks(config: Config, folder: Path) -> list[Callback]:
@@ -120,6 +124,24 @@ class EpochTable(Callback):
         if known:
             row["objective"] = best(known)
         return row
+
+
+class Watch(Callback):
+    """Tells somebody else each epoch's figures, those of a continued training's past too, and ends it when told to."""
+
+    def __init__(self, watch: Watcher) -> None:
+        self._watch = watch
+        self._told = 0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.tell(trainer)
+
+    def tell(self, trainer: pl.Trainer) -> None:
+        """Tell what has not been told yet; a training that was continued after its last epoch has no other."""
+        (table,) = (each for each in trainer.callbacks if isinstance(each, EpochTable))  # type: ignore[attr-defined]
+        for row in table.rows[self._told :]:
+            trainer.should_stop = self._watch(row) or trainer.should_stop
+        self._told = len(table.rows)
 
 
 class EpochProgressBar(RichProgressBar):

@@ -7,28 +7,60 @@ import sys
 from pathlib import Path
 
 from sagelight.cli import LOCAL, refuse_flags
-from sagelight.config.compose import compose, load
-from sagelight.errors import ConfigError
+from sagelight.config.compose import load
+from sagelight.config.schema import Config
+from sagelight.errors import ConfigError, RunError
+from sagelight.tuning.study import MULTIRUN, PROMISED, Study, read_study
+from sagelight.tuning.trials import table
 
 
 def train_here(words: list[str]) -> None:
-    """Compose, train, and say where the report is.
+    """Train, or study when there is something to tune; then say where the report is.
 
     Raises:
-        SagelightError: see `sagelight.training.fit.fit`.
+        SagelightError: see `sagelight.training.fit.fit` and `sagelight.tuning.local.run_study`.
     """
     source, words = _take_config_from(words)
-    words = _promised_words(words)
-    refuse_flags(words)
-    config = compose(words) if source is None else load(source, words)
+    refuse_flags([word for word in words if word not in MULTIRUN])
+    if source is not None:
+        _refuse_study(words)
+        _train(load(source, words), ["--config-from", str(source), *words])
+        return
+    study = read_study(words)
+    if study.tunes:
+        _study(study)
+    else:
+        _train(study.config, words)
+
+
+def _train(config: Config, words: list[str]) -> None:
     # Torch loads for seconds; a typo should not wait for it.
     from sagelight.training.fit import fit
 
     started = LOCAL.command if Path(sys.argv[0]).name == "local.py" else "sagelight"
-    origin = [] if source is None else ["--config-from", str(source)]
-    outcome = fit(config, " ".join([started, shlex.join([*origin, *words])]).strip())
+    outcome = fit(config, f"{started} {shlex.join(words)}".strip())
     if outcome is not None:
         print(closing(outcome.folder, outcome.metrics))
+
+
+def _study(study: Study) -> None:
+    from sagelight.tuning.local import run_study
+
+    outcome = run_study(study)
+    print(table(outcome.trials))
+    if outcome.photos:
+        print(f"{outcome.photos} photos went through the backbone, once for all trials")
+    print(f"trials  {outcome.folder / 'trials.csv'}\nreport  {outcome.folder / 'report.html'}")
+    if outcome.best is None:
+        raise RunError(
+            "no trial had all its epochs, so none is the best. Type hpo.early_stopping=false, or more hpo.max_jobs."
+        )
+    chosen = " ".join(f"{name}={text}" for name, text in outcome.best.values.items())
+    print(f"best    {chosen}\n        {outcome.best_file}")
+    if study.config.hpo.retrain:
+        folder = outcome.folder / "retrained"
+        words = [f"experiment={outcome.best_file}", f"run_dir={folder}"]
+        _train(read_study(words).config, words)
 
 
 def closing(folder: Path, metrics: dict[str, float]) -> str:
@@ -53,11 +85,9 @@ def _take_config_from(words: list[str]) -> tuple[Path | None, list[str]]:
     return Path(words[place + 1]), words[:place] + words[place + 2 :]
 
 
-def _promised_words(words: list[str]) -> list[str]:
-    for word in ("hpo=true", "-m", "--multirun"):
-        if word in words:
+def _refuse_study(words: list[str]) -> None:
+    for word in words:
+        if word in MULTIRUN or word in PROMISED:
             raise ConfigError(
-                f"{word}: this machine trains one configuration and does not tune yet. Tuning jobs start with "
-                "python launch/sagemaker.py; add cloud=rehearsal to run them here."
+                f"{word}: --config-from repeats one run. Type experiment=FILE.yaml to tune around a configuration."
             )
-    return ["hpo=none" if word == "hpo=false" else word for word in words]

@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
@@ -27,11 +28,13 @@ from sagelight.data.index import ImageIndex
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.prepare import choose_preprocessing, open_index, without
 from sagelight.errors import DataError, RunError
+from sagelight.features.table import FeatureDataset, cache_features
 from sagelight.files import write_json
 from sagelight.models.backbones import check_backbone
 from sagelight.models.classifier import Classifier
+from sagelight.models.network import Network
 from sagelight.processes import Processes
-from sagelight.training.callbacks import build_callbacks
+from sagelight.training.callbacks import Watch, Watcher, build_callbacks
 from sagelight.training.checkpoints import AtomicCheckpointIO
 from sagelight.training.finish import finish
 from sagelight.training.machine import keep_freed_memory, probe
@@ -72,16 +75,72 @@ def fit(config: Config, command: str = "") -> Outcome | None:
                 return _already_finished(run) if processes.first else None
             if processes.first:
                 _announce(config, prepared)
-            model, data = _build(config, prepared.index, processes)
+            model, data = build(config, prepared.index, processes)
+            cache_features(config, model.network, data)
             if processes.first:
                 stack.enter_context(locked(run.folder))
                 stack.enter_context(_explained(run))
-                _write_beginning(config, prepared)
+                _write_files(config, prepared)
+                point_latest(run.folder)
             stack.enter_context(_quiet())
             train(build_trainer(config, run, processes), model, data, run)
         if not processes.first:
             return None
         return Outcome(run.folder, finish(config, run, model, data, command))
+
+
+def train_trial(config: Config, watch: Watcher) -> None:
+    """Train one trial of a study, without measuring test or leaving a bundle; a started one is continued.
+
+    Args:
+        config: as for `fit`, with a run_dir of the trial's own; changed in place.
+        watch: see `sagelight.training.callbacks.Watch`.
+
+    Raises:
+        SagelightError: as `fit`.
+    """
+    processes = Processes()
+    prepared = _prepare(config, processes)
+    model, data = build(config, prepared.index, processes)
+    cache_features(config, model.network, data)
+    with locked(prepared.run.folder), _explained(prepared.run), _quiet():
+        _write_files(config, prepared)
+        watcher = Watch(watch)
+        trainer = build_trainer(config, prepared.run, processes, [watcher])
+        train(trainer, model, data, prepared.run)
+        watcher.tell(trainer)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A network whose backbone does not train, and what it gives for every photo.
+
+    Attributes:
+        config: with every `auto` resolved.
+        served: features by split.
+    """
+
+    config: Config
+    network: Network
+    index: ImageIndex
+    served: dict[str, FeatureDataset]
+
+    @property
+    def computed(self) -> int:
+        """Photos that went through the backbone now."""
+        return sum(dataset.computed for dataset in self.served.values())
+
+
+def prepare_frozen(config: Config) -> Frozen:
+    """Everything that `fit` does before the first epoch of a head on cached features, writing no run.
+
+    Raises:
+        SagelightError: as `fit`.
+    """
+    prepared = _prepare(config, Processes())
+    model, data = build(config, prepared.index, Processes())
+    served = cache_features(config, model.network, data)
+    return Frozen(config, model.network, prepared.index, served)
 
 
 @dataclass(frozen=True)
@@ -119,16 +178,16 @@ def _inspected(config: Config) -> tuple[ImageIndex, dict[str, Any]]:
     return without(index, set(report.unreadable)), report.to_dict()
 
 
-def _write_beginning(config: Config, prepared: _Prepared) -> None:
+def _write_files(config: Config, prepared: _Prepared) -> None:
     folder = prepared.run.folder
     save(config, folder / "config.yaml")
     write_json(folder / "check.json", prepared.checked)
-    point_latest(folder)
 
 
-def _build(
+def build(
     config: Config, index: ImageIndex, processes: Processes
 ) -> tuple[Classifier, PhotoDataModule]:
+    """The network as it starts, from `config.seed`, and the photos for it."""
     if config.trainer.accelerator == "cpu":
         keep_freed_memory()
     # PyTorch's deterministic mode would also fill every new tensor with NaN, which costs time and changes no result.
@@ -142,7 +201,9 @@ def _build(
     return Classifier(config, index.counts("train"), normalisation, processes), data
 
 
-def build_trainer(config: Config, run: Run, processes: Processes) -> pl.Trainer:
+def build_trainer(
+    config: Config, run: Run, processes: Processes, watchers: Sequence[Callback] = ()
+) -> pl.Trainer:
     """Lightning's Trainer, with everything that it would write or say on its own turned off."""
     settings = config.trainer
     # CUDA has operations without a deterministic form in every backbone; there it can only prefer one.
@@ -161,7 +222,7 @@ def build_trainer(config: Config, run: Run, processes: Processes) -> pl.Trainer:
         limit_train_batches=settings.limit_train_batches or 1.0,
         limit_val_batches=settings.limit_val_batches or 1.0,
         deterministic=deterministic if settings.deterministic else False,  # type: ignore[arg-type]
-        callbacks=build_callbacks(config, run.folder),
+        callbacks=[*build_callbacks(config, run.folder), *watchers],
         plugins=[AtomicCheckpointIO(processes)],
         logger=build_loggers(config, run.folder),
         num_sanity_val_steps=0,

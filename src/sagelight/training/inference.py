@@ -13,6 +13,7 @@ from torch import nn
 
 from sagelight.data.dataset import Batch, Unreadable
 from sagelight.data.module import Loader
+from sagelight.models.network import channels_last
 from sagelight.progress import progress
 
 
@@ -35,7 +36,7 @@ def batches(loader: Loader, limit: int | None, label: str) -> Iterator[Batch]:
 @torch.inference_mode()
 def probabilities(network: nn.Module, batch: Batch, device: torch.device) -> NDArray[np.float32]:
     """Class probabilities (B, C) of one batch by a network in eval mode."""
-    images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
+    images = channels_last(batch.images.to(device))
     result: NDArray[np.float32] = network(images).float().softmax(dim=1).cpu().numpy()
     return result
 

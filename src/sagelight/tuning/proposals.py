@@ -1,0 +1,273 @@
+"""What a study tries next, and what came of it: Optuna by ask and tell, kept in study.db."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sagelight.config.check import natural_direction
+from sagelight.config.save import config_digest
+from sagelight.config.setting import AUTO
+from sagelight.errors import RunError, first_line
+from sagelight.tuning.space import Categorical, Continuous, Dimension, Integer, Space
+from sagelight.tuning.study import Study
+from sagelight.tuning.trials import State, Trial
+
+if TYPE_CHECKING:
+    import optuna
+
+DATABASE = "study.db"
+# Another layout of what is kept makes another number.
+FORMAT = 1
+# Optuna's name of a study inside its database.
+_NAME = "sagelight"
+_DIGEST, _VALUES, _REASON, _SECONDS, _LOST = "digest", "values", "reason", "seconds", "lost"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Values to try: the trial's number, from 0, and Hydra text by name of setting."""
+
+    number: int
+    values: dict[str, str]
+
+
+class Proposals:
+    """The trials of one study, in a database that only this process writes."""
+
+    def __init__(self, study: Study, folder: Path, fingerprint: str) -> None:
+        """Open the study of `folder`, or begin it; trials that were running when a process died are tried again.
+
+        Args:
+            fingerprint: of the photos; a study goes on with the same ones only.
+
+        Raises:
+            RunError: Optuna is not installed, or the database is another study's, or no database.
+        """
+        self._optuna = _import_optuna()
+        self._hpo = study.config.hpo
+        self._space = study.space
+        self._seed = study.config.seed
+        self._epochs = study.config.trainer.max_epochs
+        self.maximize = maximizes(study)
+        self._study = self._open(folder / DATABASE, _digest(study, fingerprint))
+        self._asked: dict[int, optuna.Trial] = {}
+        self._reported: dict[int, int] = {}
+        self._requeue_lost()
+
+    def remaining(self) -> int:
+        """Trials that may still begin."""
+        return max(0, self.budget - sum(not _lost(t) for t in self._frozen()))
+
+    @property
+    def budget(self) -> int:
+        """Trials of the whole study; a grid has as many as there are combinations."""
+        if self._hpo.strategy == "grid":
+            return len(self._combinations())
+        return self._hpo.max_jobs
+
+    def ask(self) -> Proposal:
+        """The next values. The same seed and the same results so far give the same ones."""
+        self._study.sampler = self._sampler(sum(not _lost(t) for t in self._frozen()))
+        trial = self._study.ask(_distributions(self._optuna, self._space))
+        values = {d.name: _text(d, trial.params) for d in self._space.dimensions}
+        trial.set_user_attr(_VALUES, values)
+        self._asked[trial.number] = trial
+        return Proposal(trial.number, values)
+
+    def report(self, number: int, epoch: int, objective: float) -> bool:
+        """Keep the objective of an epoch, from 1; True when hyperband ends the trial here."""
+        trial = self._asked[number]
+        # A trial whose process was killed tells its first epochs again.
+        if epoch > self._reported.get(number, 0):
+            trial.report(objective, epoch)
+            self._reported[number] = epoch
+        return bool(self._hpo.strategy == "hyperband" and trial.should_prune())
+
+    def complete(self, number: int, objective: float, seconds: float) -> None:
+        """A trial has had all its epochs."""
+        self._end(number, seconds, objective=objective)
+
+    def stop(self, number: int, seconds: float) -> None:
+        """A trial was ended early; its last reported objective counts as its own."""
+        self._end(number, seconds, state=self._optuna.trial.TrialState.PRUNED)
+
+    def fail(self, number: int, reason: str, seconds: float) -> None:
+        """A trial broke; the study goes on."""
+        self._asked[number].set_user_attr(_REASON, reason)
+        self._end(number, seconds, state=self._optuna.trial.TrialState.FAIL)
+
+    def trials(self) -> list[Trial]:
+        """Every trial in the order in which they began."""
+        return [self._trial(frozen) for frozen in self._frozen() if not _lost(frozen)]
+
+    def converged(self) -> bool:
+        """Whether a better trial has become unlikely, by Optuna's regret bound; only asked with enough trials."""
+        from optuna.terminator import EMMREvaluator, MedianErrorEvaluator, Terminator
+
+        completed = [t for t in self._frozen() if t.state.name == "COMPLETE"]
+        if len(completed) < 20:
+            return False
+        improvement = EMMREvaluator(seed=self._seed)
+        terminator = Terminator(improvement, MedianErrorEvaluator(improvement))
+        return bool(terminator.should_terminate(self._study))
+
+    def _end(
+        self, number: int, seconds: float, objective: float | None = None, state: Any = None
+    ) -> None:
+        trial = self._asked.pop(number)
+        trial.set_user_attr(_SECONDS, seconds)
+        self._study.tell(trial, objective, state)
+
+    def _frozen(self) -> list[optuna.trial.FrozenTrial]:
+        return [t for t in self._study.get_trials(deepcopy=False) if t.state.name != "WAITING"]
+
+    def _trial(self, frozen: optuna.trial.FrozenTrial) -> Trial:
+        states: dict[str, State] = {"COMPLETE": "Completed", "PRUNED": "Stopped", "FAIL": "Failed"}
+        curve = tuple(value for _, value in sorted(frozen.intermediate_values.items()))
+        best = (max if self.maximize else min)(curve, default=None)
+        return Trial(
+            str(frozen.number + 1),
+            states.get(frozen.state.name, "InProgress"),
+            frozen.value if frozen.state.name == "COMPLETE" else best,
+            dict(frozen.user_attrs.get(_VALUES, {})),
+            frozen.user_attrs.get(_SECONDS),
+            curve,
+            frozen.user_attrs.get(_REASON, ""),
+        )
+
+    def _open(self, path: Path, digest: str) -> optuna.Study:
+        new = not path.exists()
+        try:
+            study: optuna.Study = self._optuna.create_study(
+                storage=self._optuna.storages.RDBStorage(f"sqlite:///{path}"),
+                study_name=_NAME,
+                direction="maximize" if self.maximize else "minimize",
+                pruner=self._pruner(),
+                load_if_exists=True,
+            )
+            known = study.user_attrs.get(_DIGEST)
+        except Exception as error:  # SQLite, SQLAlchemy and Optuna each have their own.
+            raise RunError(
+                f"{path} is no study that can be read ({first_line(error)}). "
+                "Type another run_dir; nothing in this one is changed."
+            ) from error
+        if new or (known is None and not study.trials):
+            study.set_user_attr(_DIGEST, digest)
+            self._enqueue_grid(study)
+        elif known != digest:
+            raise RunError(
+                f"{path} is a study of another space, configuration or folder of photos, or of another version. "
+                "Type another run_dir, or repeat that study's command."
+            )
+        return study
+
+    def _enqueue_grid(self, study: optuna.Study) -> None:
+        if self._hpo.strategy == "grid":
+            for combination in self._combinations():
+                study.enqueue_trial(combination)
+
+    def _requeue_lost(self) -> None:
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state.name == "RUNNING":
+                # No other process writes here, so nobody works on it any more.
+                lost = self._optuna.Trial(self._study, trial._trial_id)
+                lost.set_user_attr(_LOST, True)
+                self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+                self._study.enqueue_trial(trial.params)
+
+    def _combinations(self) -> list[dict[str, Any]]:
+        choices: list[list[Any]] = [_listed(d) for d in self._space.dimensions]
+        return [
+            dict(zip(self._space.names, values, strict=True))
+            for values in itertools.product(*choices)
+        ]
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        # Seeded anew for each trial: an interrupted study draws what the uninterrupted one would.
+        seed = int.from_bytes(hashlib.sha256(f"{self._seed}/{number}".encode()).digest()[:4], "big")
+        samplers = self._optuna.samplers
+        bayesian = self._hpo.strategy == "bayesian"
+        found: optuna.samplers.BaseSampler = (
+            samplers.TPESampler(seed=seed) if bayesian else samplers.RandomSampler(seed=seed)
+        )
+        return found
+
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        pruners, hyperband = self._optuna.pruners, self._hpo.strategy == "hyperband"
+        found: optuna.pruners.BasePruner = (
+            pruners.HyperbandPruner(self._hpo.min_epochs, self._epochs)
+            if hyperband
+            else pruners.NopPruner()
+        )
+        return found
+
+
+def maximizes(study: Study) -> bool:
+    """Whether a larger `hpo.metric` is better."""
+    hpo = study.config.hpo
+    direction = natural_direction(hpo.metric) if hpo.direction == AUTO else hpo.direction
+    return direction == "maximize"
+
+
+def _import_optuna() -> Any:
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise RunError(
+            f"{error.name} is not installed, and studies on this machine need it. "
+            "Type pip install 'sagelight[hpo]'."
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _digest(study: Study, fingerprint: str) -> str:
+    made_from = {
+        "format": FORMAT,
+        "space": [{type(d).__name__: asdict(d)} for d in study.space.dimensions],
+        "config": config_digest(study.config),
+        "strategy": study.config.hpo.strategy,
+        "photos": fingerprint,
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def _lost(trial: optuna.trial.FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get(_LOST))
+
+
+def _listed(dimension: Dimension) -> list[Any]:
+    if isinstance(dimension, Categorical):
+        return list(dimension.values)
+    assert isinstance(dimension, Integer)
+    return list(dimension.values())
+
+
+def _distributions(optuna: Any, space: Space) -> dict[str, Any]:
+    kinds = optuna.distributions
+    found: dict[str, Any] = {}
+    for d in space.dimensions:
+        if isinstance(d, Categorical):
+            found[d.name] = kinds.CategoricalDistribution(d.values)
+        elif isinstance(d, Integer):
+            found[d.name] = kinds.IntDistribution(d.low, d.high, log=d.scale == "log")
+        elif d.scale == "reverse_log":
+            # Optuna has no such scale; what is left to 1 is drawn on a logarithmic one.
+            found[d.name] = kinds.FloatDistribution(1 - d.high, 1 - d.low, log=True)
+        else:
+            found[d.name] = kinds.FloatDistribution(d.low, d.high, log=d.scale == "log")
+    return found
+
+
+def _text(dimension: Dimension, params: dict[str, Any]) -> str:
+    value = params[dimension.name]
+    if isinstance(dimension, Continuous):
+        if dimension.scale == "reverse_log":
+            value = 1 - value
+        return repr(min(dimension.high, max(dimension.low, float(value))))
+    return str(value)

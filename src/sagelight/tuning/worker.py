@@ -1,0 +1,143 @@
+"""What a process of the pool does. It imports torch and Lightning; the processes are forked when that is done."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from sagelight.config.compose import compose
+from sagelight.config.resolve import resolve
+from sagelight.config.schema import Config
+from sagelight.errors import SagelightError, first_line
+from sagelight.features.heads import Features, HeadTrial, train_heads
+from sagelight.features.table import weights_digest
+from sagelight.training.fit import Frozen, prepare_frozen, train_trial
+from sagelight.training.machine import probe
+from sagelight.tuning.pool import Computed, Ended, Epoch, Refused, Task
+
+# Settings of the data that say how it is drawn, not what it is.
+LOADING = ("batch_size", "eval_batch_size", "num_workers", "sampler")
+LOGS = "logs"
+
+
+def work(connection: Connection, task: Task) -> None:
+    """Do a task, telling the parent each epoch and each end; ends quietly when the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _log_into(task.folder / LOGS / f"{task.trials[0][0] + 1}.txt")
+    torch.set_num_threads(task.threads)
+    try:
+        {"features": _features, "heads": _heads, "fit": _fit}[task.kind](connection, task)
+    except (BrokenPipeError, ConnectionResetError, EOFError):
+        os._exit(0)
+    except Exception as error:
+        traceback.print_exc()
+        reason = str(error) if isinstance(error, SagelightError) else _named(error)
+        if task.kind == "features":
+            connection.send(Refused(reason))
+        else:
+            for number, _ in task.trials:
+                connection.send(Ended(number, reason))
+    sys.stdout.flush()
+
+
+def _fit(connection: Connection, task: Task) -> None:
+    ((number, overrides),) = task.trials
+    train_trial(compose(overrides), _watch(connection, number))
+    connection.send(Ended(number))
+
+
+def _features(connection: Connection, task: Task) -> None:
+    computed = sum(prepare_frozen(compose(words)).computed for _, words in task.trials)
+    connection.send(Computed(computed))
+
+
+def _heads(connection: Connection, task: Task) -> None:
+    groups: dict[str, tuple[list[HeadTrial], Frozen]] = {}
+    known: dict[str, tuple[str, Frozen]] = {}
+    for number, overrides in task.trials:
+        config = compose(overrides)
+        start = _beginning(config)
+        if start not in known:
+            frozen = prepare_frozen(config)
+            connection.send(Computed(frozen.computed))
+            known[start] = weights_digest(frozen.network), frozen
+        # Random backbones of different seeds are different backbones.
+        backbone, frozen = known[start]
+        resolve(config, probe(), len(frozen.index.splits["train"]))
+        trial = HeadTrial(number, config, frozen.network.head)
+        groups.setdefault(backbone, ([], frozen))[0].append(trial)
+    for trials, frozen in groups.values():
+        _train_batch(connection, trials, frozen)
+
+
+def _beginning(config: Config) -> str:
+    """What decides the network as it starts and the features."""
+    data = {k: v for k, v in asdict(config.data).items() if k not in LOADING}
+    model = {k: v for k, v in asdict(config.model).items() if k != "dropout"}
+    return repr(
+        (config.seed, data, model, config.augment, config.features, config.trainer.precision)
+    )
+
+
+def _train_batch(connection: Connection, trials: Sequence[HeadTrial], frozen: Frozen) -> None:
+    best: dict[int, float] = {}
+    configs = {trial.number: trial.config for trial in trials}
+
+    def watch(number: int, row: dict[str, float]) -> bool:
+        config = configs[number]
+        if not math.isfinite(row["train/loss"]):
+            connection.send(Ended(number, f"the training loss is {row['train/loss']}: diverged"))
+            return True
+        better = min if config.hpo.mode == "min" else max
+        value = row[config.hpo.metric]
+        best[number] = better(best.get(number, value), value)
+        connection.send(Epoch(number, {**row, "objective": best[number]}))
+        stop = bool(connection.recv())
+        if stop or row["epoch"] >= config.trainer.max_epochs:
+            connection.send(Ended(number))
+        return stop
+
+    train_heads(trials, _tensors(frozen), watch)
+
+
+def _tensors(frozen: Frozen) -> Features:
+    index, served = frozen.index, frozen.served
+    targets = {
+        split: torch.tensor([sample.target for sample in index.splits[split]])
+        for split in ("train", "validation")
+    }
+    return Features(
+        served["train"].tensor(),
+        targets["train"],
+        served["validation"].tensor()[0],
+        targets["validation"],
+        index.counts("train"),
+    )
+
+
+def _watch(connection: Connection, number: int) -> Callable[[dict[str, float]], bool]:
+    def watch(row: dict[str, float]) -> bool:
+        connection.send(Epoch(number, row))
+        return bool(connection.recv())
+
+    return watch
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def _log_into(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)

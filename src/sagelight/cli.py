@@ -76,6 +76,12 @@ LOCAL = Door(
             "sagelight.data.stats:StatsSettings",
             "sagelight.data.stats:run_stats",
         ),
+        "features": Verb(
+            "What frozen backbones have computed: list it, or make room.",
+            "features clear=true",
+            "sagelight.features.command:FeaturesSettings",
+            "sagelight.features.command:run_features",
+        ),
         "evaluate": Verb(
             "Measure a bundle on a folder of labelled photos.",
             "evaluate bundle=runs/latest/bundle data.root=photos",

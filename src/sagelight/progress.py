@@ -5,10 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 15.0
+
+
+class ShowsProgress(Protocol):
+    """What is called as `progress` is."""
+
+    def __call__(self, items: Iterable[T], total: int, label: str) -> Iterator[T]: ...
 
 
 def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:

@@ -12,6 +12,7 @@ from sagelight.cli import refuse_flags
 from sagelight.cloud.client import Aws
 from sagelight.cloud.follow import TRAINING, JobState, follow
 from sagelight.cloud.plan import Plan, make_plan
+from sagelight.cloud.request import objective_type
 from sagelight.cloud.results import (
     best_overrides,
     fetch_results,
@@ -26,7 +27,7 @@ from sagelight.errors import CloudError, ConfigError, Interrupted
 from sagelight.training.command import closing
 from sagelight.training.run import FINISHED
 from sagelight.tuning.study import MULTIRUN, Study, read_study
-from sagelight.tuning.trials import Trial, table
+from sagelight.tuning.trials import Trial, best_trial, read_trials, table, write_best
 
 DRY_RUN = {"dry_run=true": True, "dry_run=false": False}
 # AWS allows far more questions; a rehearsed job should not wait for the next one.
@@ -93,6 +94,9 @@ def _run(aws: Aws, plan: Plan, folder: Path) -> None:
         print(f"started {name}. {_come_back(name)}")
         return
     state = _followed(aws, name)
+    if plan.study_inside:
+        _close_inner_study(aws, state, plan, folder)
+        return
     if state.kind == TRAINING:
         _close_training(aws, state, folder, cloud.attempt + 1)
         return
@@ -110,6 +114,23 @@ def _close_study(aws: Aws, state: JobState, plan: Plan, folder: Path) -> None:
     print(f"trials  {folder / 'trials.csv'}")
     _refuse_failed(state, _first_failure(rows))
     print(f"best    {' '.join(best_overrides(state))}\n        {folder / 'best.yaml'}")
+
+
+def _close_inner_study(aws: Aws, state: JobState, plan: Plan, folder: Path) -> None:
+    """Fetch what a study inside one job has left; its best.yaml is written anew, with the paths of this machine."""
+    again = f"cloud.attempt={plan.study.config.cloud.attempt + 1}"
+    _refuse_failed(state, f"The whole log: logs job={state.name}. {again} goes on with the study.")
+    if state.status == "Stopped":
+        print(f"{state.name} was stopped ({state.doing}); {again} goes on with its study")
+        return
+    fetch_results(aws, state, folder)
+    rows = read_trials(folder)
+    print(table(rows))
+    print(f"trials  {folder / 'trials.csv'}\nreport  {folder / 'report.html'}")
+    best = best_trial(rows, objective_type(plan.study.config.hpo) == "Maximize")
+    if best is not None:
+        file = write_best(best, plan.study.fixed, state.name, folder)
+        print(f"best    {' '.join(f'{k}={v}' for k, v in best.values.items())}\n        {file}")
 
 
 def _first_failure(rows: Sequence[Trial]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sagelight.bundle.provenance import git_commit
+from sagelight.cloud.backend import choose_backend
 from sagelight.cloud.contract import violations
 from sagelight.cloud.data import Cargo, photos, weights_file
 from sagelight.cloud.place import find_place, gpus
@@ -22,7 +23,7 @@ from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
 from sagelight.data.prepare import open_index, without
 from sagelight.errors import SagelightError
-from sagelight.tuning.space import Categorical
+from sagelight.tuning.space import Categorical, sweep_words
 from sagelight.tuning.study import Study
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Plan:
     Attributes:
         cargo: files that must lie in the bucket before the job starts.
         backbones: networks of which torchvision's weights must lie there too.
+        backend: where a study runs, and why; empty for one training.
         problems: what would be refused or would fail, each saying what to type.
         assumed: what is only known where AWS is set up; a job is not started on it.
     """
@@ -48,6 +50,7 @@ class Plan:
     cargo: tuple[Cargo, ...]
     backbones: tuple[str, ...]
     request: Request
+    backend: tuple[str, str]
     problems: tuple[str, ...]
     assumed: tuple[str, ...]
 
@@ -60,6 +63,11 @@ class Plan:
         """The most training jobs that the request can start."""
         if self.request.operation != TUNING_JOB:
             return 1
+        return self.trials
+
+    @property
+    def trials(self) -> int:
+        """The most trials of a study, in however many jobs."""
         hpo = self.study.config.hpo
         return combinations(self.study.space) if hpo.strategy == "grid" else hpo.max_jobs
 
@@ -78,8 +86,13 @@ class Plan:
 
     @property
     def retrains(self) -> int:
-        """1 when the best trial is trained once more."""
-        return int(self.study.tunes and self.study.config.hpo.retrain)
+        """1 when the best trial is trained once more, in a job of its own."""
+        return int(self.study.tunes and self.study.config.hpo.retrain and not self.study_inside)
+
+    @property
+    def study_inside(self) -> bool:
+        """Whether a whole study runs inside one training job."""
+        return self.backend[0] == "job"
 
 
 def make_plan(study: Study) -> Plan:
@@ -94,7 +107,11 @@ def make_plan(study: Study) -> Plan:
     data = _collect(problems, lambda: photos(index)) if index is not None else None
     weights = _weights(study, problems)
     overrides, experiments = travelling(study)
-    source = _collect(problems, lambda: pack_source(experiments)) or Source(b"", 0)
+    backend = _collect(problems, lambda: choose_backend(study)) if study.tunes else None
+    one_job = backend is not None and backend[0] == "job"
+    if one_job:
+        overrides = (*overrides, *sweep_words(study.space))
+    source = _collect(problems, lambda: pack_source(experiments, one_job)) or Source(b"", 0)
     payload = Payload(
         source=_uri(study, found.place, f"source/{source.digest[:16]}/sourcedir.tar.gz"),
         data=_data_uri(study, found.place, data),
@@ -103,10 +120,11 @@ def make_plan(study: Study) -> Plan:
         gpus=gpus(study.config.cloud.instance_type, found.place.region),
         commit=git_commit(),
     )
-    request = build_request(study, found.place, payload)
+    request = build_request(study, found.place, payload, one_job)
     problems += violations(request.operation, request.body)
     training = len(index.splits["train"]) if index is not None else None
-    problems += broken_rules(study, len(static_hyperparameters(request)), payload.gpus, training)
+    count = len(static_hyperparameters(request))
+    problems += broken_rules(study, count, payload.gpus, training, one_job)
     return Plan(
         study,
         found.place,
@@ -114,6 +132,7 @@ def make_plan(study: Study) -> Plan:
         tuple(each for each in (data, weights) if each is not None),
         default_backbones(study),
         request,
+        backend or ("", ""),
         tuple(problems),
         found.assumed,
     )

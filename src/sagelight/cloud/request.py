@@ -81,15 +81,18 @@ class Request:
         return str(self.body[key])
 
 
-def build_request(study: Study, place: Place, payload: Payload) -> Request:
+def build_request(study: Study, place: Place, payload: Payload, one_job: bool = False) -> Request:
     """The request that starts a study, or a single training where nothing is varied.
 
     The job's name is the experiment's and a digest of everything else in the request, so the same command on the
     same code and photos makes the same name.
+
+    Args:
+        one_job: the study runs whole inside one training job.
     """
     return (
         tuning_request(study, place, payload)
-        if study.tunes
+        if study.tunes and not one_job
         else training_request(study, place, payload)
     )
 

@@ -11,6 +11,7 @@ from sagelight.config.setting import AUTO
 from sagelight.data.settings import PHOTOS_OF_A_PROCESS, least_batch
 from sagelight.training.metric_line import COLUMNS, format_line, metric_definitions
 from sagelight.tuning.ranges import MOST_VALUES
+from sagelight.tuning.rules import grid_problems, hyperband_problems
 from sagelight.tuning.space import Categorical, Integer, Space
 from sagelight.tuning.study import Study
 
@@ -19,7 +20,11 @@ MOST_HYPERPARAMETERS = 100
 
 
 def broken_rules(
-    study: Study, hyperparameters: int, gpus: int, training_photos: int | None
+    study: Study,
+    hyperparameters: int,
+    gpus: int,
+    training_photos: int | None,
+    one_job: bool = False,
 ) -> list[str]:
     """Every documented rule that a study breaks, each with what to type.
 
@@ -27,12 +32,17 @@ def broken_rules(
         hyperparameters: how many static ones the request has.
         gpus: GPUs of one machine of the chosen type.
         training_photos: None where the photos are not on this machine.
+        one_job: whether a study runs inside one training job.
     """
     rules: list[Callable[[Study], Iterator[str]]] = [_spot, _walls, _pairs, _objective_printed]
     if study.tunes:
-        rules += [_ranges, _hyperband, _grid, _warm_start]
+        rules += (
+            [hyperband_problems, _own_rules]
+            if one_job
+            else [_ranges, hyperband_problems, _grid, _warm_start]
+        )
     found = [problem for rule in rules for problem in rule(study)]
-    total = hyperparameters + len(study.space.dimensions) + 1
+    total = hyperparameters + (0 if one_job else len(study.space.dimensions) + 1)
     if total > MOST_HYPERPARAMETERS:
         found.append(
             f"{total} hyperparameters, the tuner's own included, and at most {MOST_HYPERPARAMETERS} are allowed: "
@@ -107,35 +117,21 @@ def _ranges(study: Study) -> Iterator[str]:
         yield f"{count} settings are varied, and a tuning job takes {MOST_RANGES}. Fix some of them with key=value"
 
 
-def _hyperband(study: Study) -> Iterator[str]:
-    hpo = study.config.hpo
-    if hpo.strategy != "hyperband":
-        return
-    if hpo.early_stopping:
-        yield "hpo.strategy=hyperband stops weak trials itself. Type hpo.early_stopping=false"
-    if "trainer.max_epochs" in study.space.names:
-        yield (
-            "hpo.strategy=hyperband gives out epochs itself, so they cannot be varied too. "
-            "Type trainer.max_epochs=10, the most that a trial may have"
-        )
-    elif hpo.min_epochs > study.config.trainer.max_epochs:
-        yield (
-            f"hpo.min_epochs={hpo.min_epochs} is above trainer.max_epochs={study.config.trainer.max_epochs}. "
-            "Type hpo.min_epochs=1"
-        )
-
-
 def _grid(study: Study) -> Iterator[str]:
-    if study.config.hpo.strategy != "grid":
-        return
-    for dimension in study.space.dimensions:
-        if isinstance(dimension, Categorical):
-            continue
-        if not isinstance(dimension, Integer) or len(dimension.values()) > MOST_VALUES:
-            yield (
-                f"hpo.strategy=grid tries listed values, and {dimension.name} is a range. "
-                f"Type {dimension.name}=A,B,C or hpo.strategy=random"
-            )
+    return grid_problems(study, MOST_VALUES)
+
+
+def _own_rules(study: Study) -> Iterator[str]:
+    yield from grid_problems(study)
+    if study.config.hpo.warm_start:
+        yield "hpo.warm_start is for tuning jobs. Type hpo.backend=tuner, or leave it out"
+    if study.config.cloud.instance_count > 1:
+        yield "hpo.backend=job runs a study on one machine. Type cloud.instance_count=1 or hpo.backend=tuner"
+    if any(
+        d.name.split(".")[0] == "model" and d.name != "model.dropout"
+        for d in study.space.dimensions
+    ):
+        yield "hpo.backend=job takes the weights of one network along. Type hpo.backend=tuner to vary the model"
 
 
 def _warm_start(study: Study) -> Iterator[str]:

@@ -25,11 +25,13 @@ def described(plan: Plan) -> str:
     if plan.study.tunes:
         lines.append(
             f"  tunes     {objective_type(config.hpo).lower()} {config.hpo.metric}, {config.hpo.strategy}, "
-            f"{plan.jobs} trials, {min(config.hpo.max_parallel_jobs, plan.jobs)} at a time"
+            f"{plan.trials} trials, {min(config.hpo.max_parallel_jobs, plan.trials)} at a time"
         )
         lines += [
             f"            {_dimension(dimension)}" for dimension in plan.study.space.dimensions
         ]
+    if plan.study.tunes:
+        lines.append(f"  backend   {_backend(plan)}")
     lines += [f"  goes up   {text}" for text in _cargo(plan)]
     lines.append(f"  at most   {_ceiling(plan)}")
     return "\n".join(lines)
@@ -71,6 +73,16 @@ def _cargo(plan: Plan) -> list[str]:
             f"weights: torchvision's of {', '.join(plan.backbones)}, unless they are there"
         )
     return found
+
+
+def _backend(plan: Plan) -> str:
+    backend, why = plan.backend
+    cloud = plan.study.config.cloud
+    each = cloud.instance_count * cloud.max_runtime_seconds / 3600
+    return (
+        f"{backend}: {why}. At most: job {each:g} instance-hours, "
+        f"tuner {plan.trials * each:g} (hpo.backend)"
+    )
 
 
 def _ceiling(plan: Plan) -> str:

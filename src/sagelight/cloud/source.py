@@ -50,13 +50,14 @@ class Source:
         return hashlib.sha256(self.archive).hexdigest()
 
 
-def pack_source(experiments: dict[str, Path] | None = None) -> Source:
+def pack_source(experiments: dict[str, Path] | None = None, studies: bool = False) -> Source:
     """Pack src, conf and the job's requirements into a reproducible tar.gz.
 
     In a git checkout only tracked files go in, as they are on disk; of an installed package, its files.
 
     Args:
         experiments: experiment files of the person's own, by the name that they get in the archive.
+        studies: whether a whole study runs inside the job, which needs more packages.
 
     Raises:
         CloudError: a file over 10 MB, which is no source.
@@ -67,16 +68,18 @@ def pack_source(experiments: dict[str, Path] | None = None) -> Source:
         files, new = _files(root)
         contents |= {f"{place}/{name}": _read(path) for name, path in files.items()}
         left_out += new
-    contents["requirements.txt"] = job_requirements().encode()
+    contents["requirements.txt"] = job_requirements(studies).encode()
     contents[PROGRAM] = _PROGRAM.encode()
     for name, path in (experiments or {}).items():
         contents[f"{EXPERIMENTS}/{name}"] = path.read_bytes()
     return Source(_archive(contents), len(contents), tuple(left_out))
 
 
-def job_requirements() -> str:
+def job_requirements(studies: bool = False) -> str:
     """What pip installs in the container: the pins of requirements/train.txt, without what the image brings."""
-    lines = (requirements_dir() / "train.txt").read_text(encoding="utf-8").splitlines()
+    names = ["train.txt", "hpo.txt"] if studies else ["train.txt"]
+    texts = [(requirements_dir() / name).read_text(encoding="utf-8") for name in names]
+    lines = [line for text in texts for line in text.splitlines()]
     pins = [line for line in lines if line and not line.startswith("#")]
     return "".join(f"{pin}\n" for pin in pins if pin.partition("==")[0] not in IN_IMAGE)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sagelight.config.compose import compose
+from sagelight.config.grammar import parse_override
 from sagelight.config.hyperparameters import decode
 from sagelight.config.schema import Config
 from sagelight.container.paths import BASE, CHECKPOINT_KEY, SHARDS, TRAINING, WEIGHTS, JobPaths
@@ -20,7 +21,8 @@ from sagelight.processes import Processes, end_quickly
 
 CLOUD_COMMAND = "python launch/sagemaker.py"
 # What the run's directory holds for continuing only.
-_NOT_OUTPUT = shutil.ignore_patterns("checkpoints", "bundle", ".lock")
+_NOT_OUTPUT = shutil.ignore_patterns("checkpoints", "bundle", "trials", "study.db*", ".lock")
+STUDY = "study"
 
 
 def main() -> int:
@@ -55,14 +57,7 @@ def job_config(paths: JobPaths) -> tuple[Config, list[str]]:
     """
     hyperparameters = _read_json(paths.hyperparameters)
     overrides = decode(hyperparameters)
-    config = compose(overrides)
-    data, model = config.data, config.model
-    data.root = _here(data.root, paths) if data.root is not None else None
-    model.weights = _here(model.weights, paths)
-    sent = paths.channel(WEIGHTS) / f"{model.backbone}.pth"
-    if model.weights == "default" and sent.is_file():
-        # torchvision's own weights travel with the job, which may have no network.
-        model.weights = str(sent)
+    config = _moved(compose(overrides), paths)
     config.run_dir = str(paths.checkpoints / _run_name(hyperparameters))
     return config, overrides
 
@@ -77,6 +72,40 @@ def unpack_shards(channel: Path) -> None:
 
 
 def _train(paths: JobPaths) -> None:
+    overrides = decode(_read_json(paths.hyperparameters))
+    if any(parse_override(text).is_sweep_override() for text in overrides):
+        _study(paths, overrides)
+    else:
+        _fit(paths)
+
+
+def _study(paths: JobPaths, overrides: list[str]) -> None:
+    """A whole study inside this job, and with hpo.retrain the best trial trained again."""
+    unpack_shards(paths.channel(TRAINING))
+    from sagelight.training.fit import fit
+    from sagelight.tuning.local import run_study
+    from sagelight.tuning.study import read_study
+
+    here = _places(paths, [t for t in overrides if not parse_override(t).is_sweep_override()])
+    folder = paths.checkpoints / STUDY
+    study = read_study(["-m", *overrides, *here, f"run_dir='{folder}'", "hpo.backend=local"])
+    outcome = run_study(study)
+    if study.config.hpo.retrain and outcome.best_file is not None:
+        words = [f"experiment={outcome.best_file}", *here, f"run_dir='{folder / 'retrained'}'"]
+        trained = fit(compose(words), f"{CLOUD_COMMAND} {shlex.join(overrides)}")
+        assert trained is not None
+        shutil.copytree(trained.folder / "bundle", paths.model, dirs_exist_ok=True)
+    shutil.copytree(outcome.folder, paths.output, ignore=_NOT_OUTPUT, dirs_exist_ok=True)
+
+
+def _places(paths: JobPaths, overrides: list[str]) -> list[str]:
+    """The overrides that lead to this container's folders."""
+    config = _moved(compose(overrides), paths)
+    root = [] if config.data.root is None else [f"data.root='{config.data.root}'"]
+    return [*root, f"model.weights='{config.model.weights}'"]
+
+
+def _fit(paths: JobPaths) -> None:
     config, overrides = job_config(paths)
     if Processes.here().first_here:
         # The others of this machine wait for it when they join.
@@ -88,6 +117,18 @@ def _train(paths: JobPaths) -> None:
         return
     shutil.copytree(outcome.folder / "bundle", paths.model, dirs_exist_ok=True)
     shutil.copytree(outcome.folder, paths.output, ignore=_NOT_OUTPUT, dirs_exist_ok=True)
+
+
+def _moved(config: Config, paths: JobPaths) -> Config:
+    """The configuration with photos and weights where this container keeps them."""
+    data, model = config.data, config.model
+    data.root = _here(data.root, paths) if data.root is not None else None
+    model.weights = _here(model.weights, paths)
+    sent = paths.channel(WEIGHTS) / f"{model.backbone}.pth"
+    if model.weights == "default" and sent.is_file():
+        # torchvision's own weights travel with the job, which may have no network.
+        model.weights = str(sent)
+    return config
 
 
 def _run_name(hyperparameters: dict[str, str]) -> str:

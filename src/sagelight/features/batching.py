@@ -25,7 +25,6 @@ def trains_in_batches(config: Config) -> bool:
         and trainer.accumulate_grad_batches == 1
         and trainer.gradient_clip_val == 0
         and trainer.precision != "16-mixed"
-        and trainer.accelerator in ("auto", "cpu")
         and callbacks.ema_decay == 0
         and callbacks.early_stopping_patience == 0
     )

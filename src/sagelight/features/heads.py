@@ -30,7 +30,7 @@ class Features:
     """What every head of a batch is trained and judged on.
 
     Attributes:
-        train: float (views, photos, width); `train_targets` int64 (photos,).
+        train: float (views, photos, width); `train_targets` int64 (photos,). All tensors are on one device.
         validation: float (photos, width); `validation_targets` int64 (photos,).
         counts: training photos of each class.
     """
@@ -98,12 +98,15 @@ class _Batch:
         self.features = features
         self.trials = trials
         config = trials[0].config
-        self.heads = [_Head(copy.deepcopy(trial.head)) for trial in trials]
+        self.device = features.train.device
+        self.heads = [_Head(copy.deepcopy(trial.head).to(self.device)) for trial in trials]
         self.normed = config.model.head_norm == "layer"
         self.train = self._normalised(features.train)
         self.validation = self._normalised(features.validation)
         self.weights = (
-            class_weights(features.counts) if config.loss.class_weights == "balanced" else None
+            class_weights(features.counts).to(self.device)
+            if config.loss.class_weights == "balanced"
+            else None
         )
         self.steps = _steps(config, len(features.train_targets))
         self.rates = [
@@ -141,8 +144,8 @@ class _Batch:
         self.owners = [self.owners[n] for n in staying]
 
     def train_epoch(self, epoch: int) -> tuple[list[float], list[float], int]:
-        losses = torch.zeros(len(self.trials))
-        hits = torch.zeros(len(self.trials))
+        losses = torch.zeros(len(self.trials), device=self.device)
+        hits = torch.zeros(len(self.trials), device=self.device)
         photos = 0
         orders = [list(self._order(trial.config, epoch)) for trial in self.trials]
         for step, batches in enumerate(zip(*orders, strict=True)):
@@ -171,7 +174,7 @@ class _Batch:
         targets = self.features.train_targets
         weights = None
         if config.data.sampler == "balanced":
-            weights = class_weights(self.features.counts)[targets].double()
+            weights = class_weights(self.features.counts)[targets.cpu()].double()
         sampler = EpochSampler(len(targets), config.seed, weights)
         sampler.set_epoch(epoch)
         size = config.data.batch_size
@@ -185,8 +188,12 @@ class _Batch:
         views = len(self.train)
         shared = all(batch == batches[0] for batch in batches[1:])
         rows = batches[:1] if shared else batches
-        positions = torch.tensor([[draw.position for draw in batch] for batch in rows])
-        seen = torch.tensor([[draw.seed % views for draw in batch] for batch in rows])
+        positions = torch.tensor(
+            [[draw.position for draw in batch] for batch in rows], device=self.device
+        )
+        seen = torch.tensor(
+            [[draw.seed % views for draw in batch] for batch in rows], device=self.device
+        )
         inputs = self.train[seen, positions]
         return (inputs[0] if shared else inputs), self.features.train_targets[positions]
 
@@ -220,7 +227,8 @@ class _Batch:
 
     def _losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of each head with its own label smoothing, (heads,)."""
-        smoothing = torch.tensor([t.config.loss.label_smoothing for t in self.trials])
+        each = [trial.config.loss.label_smoothing for trial in self.trials]
+        smoothing = torch.tensor(each, device=self.device)
         classes = scores.shape[-1]
         minus_log = -scores.log_softmax(-1)
         targets = targets.expand(len(scores), -1)
@@ -242,7 +250,7 @@ class _Batch:
             group["lr"] = base * scales[owner]
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cpu", torch.bfloat16) if self.mixed else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16) if self.mixed else nullcontext()
 
 
 def _steps(config: Config, photos: int) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +17,11 @@ from sagelight.config.schema import Config
 from sagelight.data.dataset import Draw, Photo, PhotoDataset, Unreadable, derived_seed
 from sagelight.data.index import SPLITS, ImageIndex
 from sagelight.data.module import PhotoDataModule
+from sagelight.features.command import feature_folder
 from sagelight.features.settings import uses_cache, views_of
 from sagelight.features.store import FeatureStore
 from sagelight.models.network import Network
-from sagelight.progress import progress
+from sagelight.progress import ShowsProgress, progress
 
 # A change of what is stored, or of how it is computed, makes a new one.
 FORMAT = 1
@@ -68,7 +67,7 @@ class FeatureDataset(Dataset[Photo | Unreadable]):
 
 
 def cache_features(
-    config: Config, network: Network, data: PhotoDataModule
+    config: Config, network: Network, data: PhotoDataModule, show: ShowsProgress = progress
 ) -> dict[str, FeatureDataset]:
     """Compute, or find, the features of every split, and let `data` serve them instead of photos.
 
@@ -81,22 +80,15 @@ def cache_features(
     """
     if not uses_cache(config):
         return {}
-    store = open_store(config.features.folder, config.features.max_gb)
+    store = FeatureStore(feature_folder(config.features.folder), config.features.max_gb * 1e9)
     weights = weights_digest(network)
     served = {}
     for split in SPLITS:
         if data.index.splits[split]:
-            table = _table(config, network, data, split, store, weights)
+            table = _table(config, network, data, split, store, weights, show)
             served[split] = FeatureDataset(data.photos(split), table)
     data.serve(served)
     return served
-
-
-def open_store(folder: str | None, max_gb: float) -> FeatureStore:
-    """The store of `features.folder` and `features.max_gb`."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = home / "sagelight" / "features" if folder is None else Path(folder)
-    return FeatureStore(place, max_gb * 1e9)
 
 
 def weights_digest(network: Network) -> str:
@@ -116,6 +108,7 @@ def _table(
     split: str,
     store: FeatureStore,
     weights: str,
+    show: ShowsProgress,
 ) -> FeatureTable:
     photos = data.photos(split)
     views = views_of(config) if split == "train" else 1
@@ -124,7 +117,7 @@ def _table(
 
     def compute(target: NDArray[Any]) -> dict[str, Any]:
         nonlocal computed
-        unreadable = _fill(target, config, network, data, split)
+        unreadable = _fill(target, config, network, data, split, show)
         computed = views * len(photos)
         return {"unreadable": unreadable}
 
@@ -165,7 +158,12 @@ def photos_digest(index: ImageIndex, split: str) -> str:
 
 
 def _fill(
-    target: NDArray[Any], config: Config, network: Network, data: PhotoDataModule, split: str
+    target: NDArray[Any],
+    config: Config,
+    network: Network,
+    data: PhotoDataModule,
+    split: str,
+    show: ShowsProgress,
 ) -> dict[int, str]:
     """Run the backbone over every view of every photo; gives what could not be read, by position."""
     device = torch.device(config.trainer.accelerator)
@@ -178,7 +176,7 @@ def _fill(
         ]
         loader = data.photo_loader(split, draws)
         label = f"features of {split}" + (f", view {view + 1}" if len(target) > 1 else "")
-        for batch in progress(loader, len(loader), label):
+        for batch in show(loader, len(loader), label):
             unreadable |= {positions[photo.path]: photo.reason for photo in batch.unreadable}
             if len(batch):
                 rows[batch.positions.numpy()] = _forward(

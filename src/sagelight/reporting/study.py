@@ -76,6 +76,7 @@ def _content(facts: StudyFacts, trials: Sequence[Trial]) -> dict[str, Any]:
         "style": asset("report.css", "study.css"),
         "trials": len(trials),
         "scored": len(found),
+        "completed": sum(trial.state == "Completed" for trial, _ in found),
         "best": best,
         "best_values": _values(best) if best else [],
         "facts": _facts(facts, trials),

@@ -11,7 +11,7 @@ from sagelight.tuning.space import Categorical, Continuous, Dimension, Integer, 
 from sagelight.tuning.trials import Trial
 
 MOST_TICKS = 6
-SCALE_NAMES = {"auto": "", "log": "logarithmic", "reverse_log": "reversed logarithmic"}
+SCALE_NAMES = {"auto": "", "log": "logarithmic scale", "reverse_log": "reversed logarithmic scale"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ChoiceAxis:
 
     def place(self, text: str | None) -> float | None:
         """Where a value stands in 0..1; None where the trial has none."""
-        return None if text is None else self._at(self.values.index(text))
+        return self._at(self.values.index(text)) if text in self.values else None
 
     def _at(self, index: int) -> float:
         return index / (len(self.values) - 1) if len(self.values) > 1 else 0.5

@@ -66,9 +66,11 @@ def _lack(goals: list[float], axes: Sequence[SettingAxis]) -> str:
     if len(axes) == 1:
         return "There is nothing to compare: the study varied one setting only."
     if len(goals) < FEWEST_TRIALS:
-        return f"An estimate takes at least {FEWEST_TRIALS} trials with a score; there are {len(goals)}."
+        return (
+            f"An estimate takes at least {FEWEST_TRIALS} measured trials; there are {len(goals)}."
+        )
     if min(goals) == max(goals):
-        return "All trials have the same score, so no setting made a difference."
+        return "All measured trials are equal, so no setting made a difference."
     return ""
 
 

@@ -38,8 +38,11 @@ def called(trial: Trial) -> str:
 
 
 def cut(text: str, most: int = LONGEST) -> str:
-    """A text of at most so many characters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+    """A text of at most so many characters, without its middle where it is longer."""
+    if len(text) <= most:
+        return text
+    head = most // 2
+    return f"{text[:head]}…{text[len(text) - (most - head - 1) :]}"
 
 
 def words(trial: Trial, objective: Objective, names: Iterable[str] | None = None) -> str:
@@ -52,7 +55,7 @@ def words(trial: Trial, objective: Objective, names: Iterable[str] | None = None
 
 
 def dot(trial: Trial, x: float, y: float, label: str, best: bool) -> ET.Element:
-    css, radius = ("top", 5.0) if best else (CSS[trial.state], 3.2)
+    css, radius = ("winner", 5.0) if best else (CSS[trial.state], 3.2)
     return element("circle", element("title", label), class_=f"dot {css}", cx=x, cy=y, r=radius)
 
 

@@ -87,12 +87,12 @@ class Levels:
         return min(max(value, self.low), self.high)
 
     def note(self, one: str, many: str | None = None) -> str:
-        """A sentence about the values beyond the axis, which `one` names; empty without any."""
+        """What to say about the values beyond the axis, which `one` names; empty without any."""
         if not self.beyond:
             return ""
         verb = "is" if self.beyond == 1 else "are"
         count = plural(self.beyond, one, many)
-        return f"{count} far worse than the rest {verb} drawn at the edge of the scale."
+        return f"{count} {verb} far worse than the rest and {verb} drawn at the edge of the scale"
 
 
 def levels(values: Sequence[float], objective: Objective) -> Levels:
@@ -108,9 +108,9 @@ def levels(values: Sequence[float], objective: Objective) -> Levels:
         step = step_for(high - low, 5)
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         lines = ticks(first * step, last * step, step)
-    if len(set(lines)) < 2:
-        lines = [low, high] if high > low else [high - 1.0, high]
-    return Levels(lines, len(values) - len(kept) if values else 0)
+    # Rounding lets a scale that just fits stop a hair short of its ends.
+    lines = [min(lines[0], low), *lines[1:-1], max(lines[-1], high)]
+    return Levels(lines, sum(not lines[0] <= value <= lines[-1] for value in values))
 
 
 def _around(value: float) -> list[float]:
@@ -125,7 +125,8 @@ def _around(value: float) -> list[float]:
 def _without_far_out(values: Sequence[float], objective: Objective) -> list[float]:
     if len(values) < FEWEST_FOR_OUTLIERS:
         return list(values)
-    first, _, third = quantiles([objective.goodness(value) for value in values], n=4)
+    goodness = [objective.goodness(value) for value in values]
+    first, _, third = quantiles(goodness, n=4, method="inclusive")
     fence = first - FAR_OUT * (third - first)
     if third == first:
         return list(values)

@@ -45,26 +45,38 @@ def history(trials: Sequence[Trial], objective: Objective, scale: Levels) -> Cha
     if not scored(trials):
         return None
     best = best_of(trials, objective)
-    axes = _axes(1, len(trials), scale)
+    numbers, counting = _numbers(trials)
+    axes = _axes(numbers[0], numbers[-1], scale)
     strip = STRIP if any(score(trial) is None for trial in trials) else 0.0
     parts = axes.grid(scale.lines, objective.tick)
-    parts += axes.below(_whole_ticks(axes.x), "trial, in order", drop=16 + strip)
-    parts.append(element("path", class_="line sofar", d=_steps(axes, trials, objective)))
-    for order, trial in enumerate(trials, start=1):
+    parts += axes.below(_whole_ticks(axes.x), counting, drop=16 + strip)
+    parts.append(
+        element(
+            "path", class_="line sofar", d=_steps(axes, numbers, best_so_far(trials, objective))
+        )
+    )
+    for order, trial in zip(numbers, trials, strict=True):
         value, label = score(trial), words(trial, objective)
         if value is None:
             parts.append(cross(trial, axes.x(order), BOTTOM + STRIP, label))
         elif trial is not best:
             parts.append(dot(trial, axes.x(order), axes.y(scale.clip(value)), label, best=False))
     if best:
-        x, y = axes.x(_order(trials, best)), axes.y(best.objective or 0.0)
-        parts.append(dot(best, x, y, words(best, objective), best=True))
+        at = next(order for order, trial in zip(numbers, trials, strict=True) if trial is best)
+        y = axes.y(best.objective or 0.0)
+        parts.append(dot(best, axes.x(at), y, words(best, objective), best=True))
     title = f"{objective.metric} of each trial"
     return Chart(title, drawing(WIDTH, HEIGHT, title, _read(trials, objective), parts), "")
 
 
-def _order(trials: Sequence[Trial], wanted: Trial) -> int:
-    return next(order for order, trial in enumerate(trials, start=1) if trial is wanted)
+def _numbers(trials: Sequence[Trial]) -> tuple[list[int], str]:
+    """The trials' own numbers where they count up, otherwise 1, 2 and so on; and what that counts."""
+    names = [trial.name for trial in trials]
+    start = int(names[0]) if names[0].isdecimal() else 1
+    own = list(range(start, start + len(names)))
+    if names == [str(entry) for entry in own]:
+        return own, "trial"
+    return list(range(1, len(names) + 1)), "trials, in order"
 
 
 def _read(trials: Sequence[Trial], objective: Objective) -> str:
@@ -76,15 +88,15 @@ def _read(trials: Sequence[Trial], objective: Objective) -> str:
     )
 
 
-def _steps(axes: Axes, trials: Sequence[Trial], objective: Objective) -> str:
+def _steps(axes: Axes, numbers: list[int], bests: list[float | None]) -> str:
     points: list[tuple[float, float | None]] = []
     last: float | None = None
-    for order, value in enumerate(best_so_far(trials, objective), start=1):
+    for order, value in zip(numbers, bests, strict=True):
         if value is None:
             continue
         if last is not None and value != last:
             points.append((axes.x(order), axes.y(last)))
-        if value != last or order == len(trials):
+        if value != last or order == numbers[-1]:
             points.append((axes.x(order), axes.y(value)))
         last = value
     return path(points)
@@ -117,7 +129,7 @@ def _curve(axes: Axes, scale: Levels, trial: Trial, best: bool, label: str) -> l
         (axes.x(epoch), axes.y(scale.clip(value)) if math.isfinite(value) else None)
         for epoch, value in _thinned(trial.curve)
     ]
-    css = "top" if best else "early" if trial.state != "Completed" else "done"
+    css = "winner" if best else "early" if trial.state != "Completed" else "done"
     title = element("title", label)
     parts = [element("path", title, class_=f"line curve {css}", d=path(points))]
     if len(points) == 1 and points[0][1] is not None:
@@ -140,7 +152,5 @@ def _axes(first: float, last: float, scale: Levels) -> Axes:
 
 
 def _whole_ticks(scale: Scale) -> list[float]:
-    """Whole numbers on an axis of trials or epochs, its first one among them."""
-    step = max(1.0, math.ceil(step_for(scale.high - scale.low, 8)))
-    places = ticks(scale.low, scale.high, step)
-    return places if step == 1 or 1.0 in places else [1.0, *(p for p in places if p > 1)]
+    """Whole numbers on an axis of trials or epochs."""
+    return ticks(scale.low, scale.high, max(1.0, math.ceil(step_for(scale.high - scale.low, 8))))

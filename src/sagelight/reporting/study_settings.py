@@ -14,15 +14,15 @@ from sagelight.reporting.study_axis import (
     NumberAxis,
     SettingAxis,
 )
-from sagelight.reporting.study_marks import Chart, cut, dot, path, words
+from sagelight.reporting.study_marks import cut, dot, path, words
 from sagelight.reporting.study_objective import Levels, Objective, best_of, scored
 from sagelight.reporting.svg import Axes, Scale, drawing, element
 from sagelight.reporting.text import plural
 from sagelight.tuning.trials import Trial
 
-WIDTH, HEIGHT = 420.0, 262.0
-LEFT, RIGHT, TOP, BOTTOM = 54.0, 404.0, 14.0, 206.0
-ROW, LABELS = 24.0, 150.0
+WIDTH, HEIGHT = 420.0, 236.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 394.0, 14.0, 206.0
+ROW, LABELS = 24.0, 160.0
 MARGIN, TALL = 74.0, 300.0
 NARROWEST, WIDEST, PAGE = 128.0, 300.0, 1030.0
 MOST_LABELS = 16
@@ -37,6 +37,16 @@ class Parallel:
 
     svg: Markup
     width: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The objective over one setting; `note` says which trials are not in it, or is empty."""
+
+    name: str
+    scale: str
+    svg: Markup
+    note: str
 
 
 def parallel(
@@ -56,7 +66,7 @@ def parallel(
         heights = [axis.place(trial.values.get(axis.name)) for axis in axes]
         points = [None if height is None else down(height) for height in heights]
         d = path(zip(places, [*points, last(scale.clip(value))], strict=True))
-        css = "top" if trial is best else f"c{shade}"
+        css = "winner" if trial is best else f"c{shade}"
         label = element("title", words(trial, objective))
         parts.append(element("path", label, class_=f"trial {css}", d=d))
     for axis, x in zip(axes, places, strict=False):
@@ -105,7 +115,7 @@ def _upright(
 
 def slices(
     trials: Sequence[Trial], axes: Sequence[SettingAxis], objective: Objective, scale: Levels
-) -> list[Chart]:
+) -> list[Slice]:
     """The objective over each setting, a chart a setting; empty without any score."""
     found = scored(trials)
     best = best_of(trials, objective)
@@ -116,7 +126,7 @@ def slices(
 
 def _slice(
     found: Scored, axis: SettingAxis, objective: Objective, scale: Levels, best: Trial | None
-) -> Chart:
+) -> Slice:
     placed = [(t, value) for t, value in found if axis.place(t.values.get(axis.name)) is not None]
     if isinstance(axis, ChoiceAxis):
         height, parts = _rows(placed, axis, objective, scale, best)
@@ -124,7 +134,11 @@ def _slice(
         height, parts = HEIGHT, _scatter(placed, axis, objective, scale, best)
     title = f"{objective.metric} over {axis.name}"
     svg = drawing(WIDTH, height, title, f"{plural(len(placed), 'trial')}.", parts)
-    return Chart(axis.name, svg, _unplaced(found, axis))
+    return Slice(axis.name, _scale_name(axis), svg, _unplaced(found, axis))
+
+
+def _scale_name(axis: SettingAxis) -> str:
+    return SCALE_NAMES[axis.scale] if isinstance(axis, NumberAxis) else ""
 
 
 def _scatter(
@@ -136,10 +150,6 @@ def _scatter(
         x = frame.x(tick.place)
         parts.append(element("line", class_="axis", x1=x, x2=x, y1=BOTTOM, y2=BOTTOM + 4))
         parts.append(element("text", tick.label, class_="tick mid", x=x, y=BOTTOM + 18))
-    kind = SCALE_NAMES[axis.scale]
-    name = f"{cut(axis.name)}, {kind}" if kind else cut(axis.name)
-    middle = (LEFT + RIGHT) / 2
-    parts.append(element("text", name, class_="tick mid", x=middle, y=BOTTOM + 36))
     for trial, value in placed:
         x = frame.x(axis.place(trial.values.get(axis.name)) or 0.0)
         y = frame.y(scale.clip(value))
@@ -164,7 +174,7 @@ def _rows(
     parts.append(element("text", objective.metric, class_="tick mid", x=middle, y=bottom + 36))
     rows = {text: TOP + ROW * (index + 0.5) for index, text in enumerate(axis.values)}
     for text, y in rows.items():
-        label = element("text", cut(text, 20), class_="tick end", x=LABELS - 12, y=y + 4)
+        label = element("text", cut(text, 18), class_="tick end", x=LABELS - 12, y=y + 4)
         label.append(element("title", text))
         parts.append(element("line", class_="grid", x1=LABELS, x2=RIGHT, y1=y, y2=y))
         parts.append(label)

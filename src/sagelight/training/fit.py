@@ -34,6 +34,7 @@ from sagelight.models.backbones import check_backbone
 from sagelight.models.classifier import Classifier
 from sagelight.models.network import Network
 from sagelight.processes import Processes
+from sagelight.progress import ShowsProgress, progress
 from sagelight.training.callbacks import Watch, Watcher, build_callbacks
 from sagelight.training.checkpoints import AtomicCheckpointIO
 from sagelight.training.finish import finish
@@ -131,7 +132,7 @@ class Frozen:
         return sum(dataset.computed for dataset in self.served.values())
 
 
-def prepare_frozen(config: Config) -> Frozen:
+def prepare_frozen(config: Config, show: ShowsProgress = progress) -> Frozen:
     """Everything that `fit` does before the first epoch of a head on cached features, writing no run.
 
     Raises:
@@ -139,7 +140,7 @@ def prepare_frozen(config: Config) -> Frozen:
     """
     prepared = _prepare(config, Processes())
     model, data = build(config, prepared.index, Processes())
-    served = cache_features(config, model.network, data)
+    served = cache_features(config, model.network, data, show)
     return Frozen(config, model.network, prepared.index, served)
 
 

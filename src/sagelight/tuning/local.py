@@ -14,12 +14,13 @@ from sagelight.config.compose import compose
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
 from sagelight.data.prepare import open_index
-from sagelight.errors import RunError
+from sagelight.errors import ConfigError, RunError
 from sagelight.features.batching import batch_of, trains_in_batches
 from sagelight.training.run import locked
 from sagelight.tuning.pool import (
     Computed,
     Died,
+    Doing,
     Ended,
     Epoch,
     Message,
@@ -29,6 +30,7 @@ from sagelight.tuning.pool import (
     Worker,
 )
 from sagelight.tuning.proposals import Proposal, Proposals
+from sagelight.tuning.rules import grid_problems, hyperband_problems
 from sagelight.tuning.stopping import falls_behind, without_improvement
 from sagelight.tuning.study import Study
 from sagelight.tuning.trials import Trial, best_trial, write_best, write_trials
@@ -66,6 +68,7 @@ def run_study(study: Study) -> StudyOutcome:
         SagelightError: what one training would be refused for.
         KeyboardInterrupt: on Ctrl-C; what is finished is kept, and the same command goes on.
     """
+    _refuse(study)
     index = open_index(study.config.data)
     folder = study_folder(study, index.fingerprint)
     with locked(folder):
@@ -75,6 +78,19 @@ def run_study(study: Study) -> StudyOutcome:
         finally:
             engine.close()
         return engine.outcome()
+
+
+def _refuse(study: Study) -> None:
+    hpo = study.config.hpo
+    if hpo.backend in ("job", "tuner"):
+        raise ConfigError(
+            f"hpo.backend={hpo.backend} is for SageMaker. Type python launch/sagemaker.py, or hpo.backend=local."
+        )
+    problems = [*hyperband_problems(study), *grid_problems(study)]
+    if hpo.warm_start:
+        problems.append("hpo.warm_start names tuning jobs of SageMaker. Leave it out")
+    if problems:
+        raise ConfigError(f"{problems[0]}.")
 
 
 def study_folder(study: Study, fingerprint: str) -> Path:
@@ -131,11 +147,29 @@ class _Engine:
                 f"all {len(trials)} trials failed; the first said: {trials[0].reason.rstrip('.')}. "
                 f"What they printed lies in {self._folder / 'logs'}."
             )
+        self._report(trials)
         best = best_trial(trials, self._proposals.maximize)
         file = (
             write_best(best, self._study.fixed, self._folder.name, self._folder) if best else None
         )
         return StudyOutcome(self._folder, trials, best, file, self._photos)
+
+    def _report(self, trials: list[Trial]) -> None:
+        from sagelight.reporting.study import StudyFacts, write_study_report
+
+        hpo = self._hpo
+        notes: tuple[str, ...] = ()
+        if self._photos:
+            notes = (f"{self._photos:,} photos went through the backbone, once for all trials.",)
+        facts = StudyFacts(
+            self._folder.name,
+            hpo.metric,
+            self._proposals.maximize,
+            hpo.strategy,
+            self._study.space,
+            notes,
+        )
+        write_study_report(self._folder, facts, trials)
 
     def _fill(self) -> bool:
         """Keep the pool busy; False when nothing runs and nothing is left to try."""
@@ -218,6 +252,8 @@ class _Engine:
             worker.answer(self._epoch(message))
         elif isinstance(message, Ended):
             self._end(message.number, message.reason)
+        elif isinstance(message, Doing):
+            self._view.doing(message.label, message.done, message.total)
         elif isinstance(message, Refused):
             raise RunError(message.reason)
         else:

@@ -59,6 +59,15 @@ class Computed:
 
 
 @dataclass(frozen=True)
+class Doing:
+    """How far something long has come, in batches."""
+
+    label: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Refused:
     """Features could not be computed, so nothing of the study can go on."""
 
@@ -72,7 +81,7 @@ class Died:
     exitcode: int | None
 
 
-Message = Epoch | Ended | Computed | Refused | Died
+Message = Epoch | Ended | Computed | Doing | Refused | Died
 
 
 class Worker:

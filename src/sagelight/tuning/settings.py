@@ -25,6 +25,12 @@ class HpoSettings:
         "How a study chooses its trials; grid tries every combination, hyperband stops weak trials early.",
         choices=("bayesian", "random", "hyperband", "grid"),
     )
+    backend: str = setting(
+        "auto",
+        "Where a study runs. local: this machine; job: whole, inside one SageMaker training job; tuner: a SageMaker "
+        "tuning job; auto: what the door leads to, and there the cheaper one.",
+        choices=("auto", "local", "job", "tuner"),
+    )
     max_jobs: int = setting(
         20, "Trials of a study; grid has as many as there are combinations.", least=1
     )

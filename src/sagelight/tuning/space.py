@@ -80,6 +80,21 @@ class Space:
         return [f"{d.name}={text}" for d in self.dimensions for text in _extremes(d)]
 
 
+def sweep_words(space: Space) -> list[str]:
+    """The space as overrides in Hydra's sweep grammar; `read_space` makes the same of them."""
+    return [f"{dimension.name}={_sweep(dimension)}" for dimension in space.dimensions]
+
+
+def _sweep(dimension: Dimension) -> str:
+    if isinstance(dimension, Categorical):
+        return f"choice({','.join(dimension.values)})"
+    if isinstance(dimension, Integer):
+        swept = f"range({dimension.low},{dimension.high + 1})"
+    else:
+        swept = f"interval({dimension.low!r},{dimension.high!r})"
+    return swept if dimension.scale == "auto" else f"tag({dimension.scale},{swept})"
+
+
 def read_space(sweeps: Iterable[Override], fixed: Iterable[str] = ()) -> Space:
     """Translate parsed sweeps; a later one of the same setting replaces an earlier one.
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from sagelight.config.grammar import parse_override
 from sagelight.config.save import CHOOSING, PLACE
 from sagelight.files import write_csv, write_text
 from sagelight.tuning.best import experiment_file
 
+TABLE = "trials.csv"
 State = Literal["Completed", "Stopped", "Failed", "InProgress"]
 
 
@@ -54,7 +56,7 @@ def write_trials(trials: Sequence[Trial], folder: Path) -> None:
     """Leave trials.csv: trial, state, objective, every tuned value, seconds."""
     names = tuned_names(trials)
     write_csv(
-        folder / "trials.csv",
+        folder / TABLE,
         ["trial", "state", "objective", *names, "seconds"],
         [
             [
@@ -67,6 +69,26 @@ def write_trials(trials: Sequence[Trial], folder: Path) -> None:
             for trial in trials
         ],
     )
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """What `write_trials` has left; curves and reasons are not in it."""
+    with (folder / TABLE).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        Trial(
+            row.pop("trial"),
+            cast("State", row.pop("state")),
+            _number(row.pop("objective")),
+            seconds=_number(row.pop("seconds")),
+            values={name: text for name, text in row.items() if text},
+        )
+        for row in rows
+    ]
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
 
 
 def write_best(trial: Trial, fixed: Sequence[str], study: str, folder: Path) -> Path:

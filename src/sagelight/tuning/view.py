@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sagelight.progress import SECONDS_BETWEEN_LINES
 from sagelight.tuning.study import Study
 from sagelight.tuning.trials import Trial, best_trial, short, tuned_names
 
@@ -27,7 +28,8 @@ class StudyView:
         hpo = study.config.hpo
         self._metric, self._budget, self._maximize = hpo.metric, budget, maximize
         self._epochs = study.config.trainer.max_epochs
-        self._began = time.monotonic()
+        self._began = self._said = time.monotonic()
+        self._doing = ""
         self._told: set[str] | None = None
         self._title = (
             f"{folder}: {hpo.strategy}, {budget} trials, {hpo.max_parallel_jobs} at a time"
@@ -50,6 +52,13 @@ class StudyView:
     ) -> None:
         if self._live:
             self._live.stop()
+
+    def doing(self, label: str, done: int, total: int) -> None:
+        """Say how far something has come that no trial shows."""
+        self._doing = f"{label}: {done} of {total} batches"
+        if self._live is None and time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            print(self._doing, flush=True)
 
     def show(self, trials: Sequence[Trial]) -> None:
         """Bring what is shown up to date."""
@@ -94,6 +103,8 @@ class StudyView:
     def _heading(self, trials: Sequence[Trial], best: Trial | None) -> str:
         ended = sum(trial.state != "InProgress" for trial in trials)
         spent = time.monotonic() - self._began
+        if not any(trial.curve for trial in trials):
+            return self._doing or "getting ready"
         words = [f"{ended} of {self._budget} trials"]
         if best and best.objective is not None:
             words.append(f"best {best.objective:.4f} (trial {best.name})")

@@ -6,11 +6,13 @@ import math
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -20,13 +22,16 @@ from sagelight.config.schema import Config
 from sagelight.errors import SagelightError, first_line
 from sagelight.features.heads import Features, HeadTrial, train_heads
 from sagelight.features.table import weights_digest
+from sagelight.progress import ShowsProgress
 from sagelight.training.fit import Frozen, prepare_frozen, train_trial
 from sagelight.training.machine import probe
-from sagelight.tuning.pool import Computed, Ended, Epoch, Refused, Task
+from sagelight.tuning.pool import Computed, Doing, Ended, Epoch, Refused, Task
 
 # Settings of the data that say how it is drawn, not what it is.
 LOADING = ("batch_size", "eval_batch_size", "num_workers", "sampler")
 LOGS = "logs"
+SECONDS_BETWEEN_WORDS = 0.5
+T = TypeVar("T")
 
 
 def work(connection: Connection, task: Task) -> None:
@@ -56,7 +61,9 @@ def _fit(connection: Connection, task: Task) -> None:
 
 
 def _features(connection: Connection, task: Task) -> None:
-    computed = sum(prepare_frozen(compose(words)).computed for _, words in task.trials)
+    computed = sum(
+        prepare_frozen(compose(words), _telling(connection)).computed for _, words in task.trials
+    )
     connection.send(Computed(computed))
 
 
@@ -67,7 +74,7 @@ def _heads(connection: Connection, task: Task) -> None:
         config = compose(overrides)
         start = _beginning(config)
         if start not in known:
-            frozen = prepare_frozen(config)
+            frozen = prepare_frozen(config, _telling(connection))
             connection.send(Computed(frozen.computed))
             known[start] = weights_digest(frozen.network), frozen
         # Random backbones of different seeds are different backbones.
@@ -115,13 +122,26 @@ def _tensors(frozen: Frozen) -> Features:
         split: torch.tensor([sample.target for sample in index.splits[split]])
         for split in ("train", "validation")
     }
+    device = torch.device(frozen.config.trainer.accelerator)
     return Features(
-        served["train"].tensor(),
-        targets["train"],
-        served["validation"].tensor()[0],
-        targets["validation"],
+        served["train"].tensor().to(device),
+        targets["train"].to(device),
+        served["validation"].tensor()[0].to(device),
+        targets["validation"].to(device),
         index.counts("train"),
     )
+
+
+def _telling(connection: Connection) -> ShowsProgress:
+    def show(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+        last = 0.0
+        for done, item in enumerate(items, start=1):
+            yield item
+            if time.monotonic() - last > SECONDS_BETWEEN_WORDS:
+                last = time.monotonic()
+                connection.send(Doing(label, done, total))
+
+    return show
 
 
 def _watch(connection: Connection, number: int) -> Callable[[dict[str, float]], bool]:

@@ -16,8 +16,9 @@ CLASSES = {"blue": 14, "green": 12, "red": 10}
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test works in an empty folder, so runs/ and data/ never land in the checkout."""
+    """Every test works in an empty folder with a cache of its own, so nothing lands in the checkout or at home."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / f".{tmp_path.name}.cache"))
 
 
 @pytest.fixture(scope="session")

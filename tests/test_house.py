@@ -18,7 +18,7 @@ from sagelight.cloud.door import CLOUD
 from sagelight.help import overview, verb_help, with_settings_table
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("train.txt", "aws.txt", "rehearsal.txt", "dev.txt")
+FILES = ("train.txt", "aws.txt", "rehearsal.txt", "hpo.txt", "dev.txt")
 HEAVY = (
     "torch",
     "torchvision",
@@ -153,5 +153,7 @@ def test_every_command_of_the_readme_runs(photos: Path) -> None:
             if trains
             else words
         )
+        if trains and door == "local" and {"hpo=true", "-m"} & {*words}:
+            shrunk.append("hpo.max_jobs=2")
         assert DOORS[door].main(shrunk) == 0, command
     assert len(Path("labels.csv").read_text().splitlines()) == 37

@@ -17,12 +17,12 @@ SERVER = Machine(cores=64, accelerator="cuda", fast_bf16=True, reason="Ampere or
 
 def test_every_auto_is_resolved_and_told() -> None:
     config = compose(["experiment=resnet18", "data.root=photos"])
-    # The cloud's own are the cloud's to resolve: training does not read them.
+    # Those of the cloud and of studies are theirs to resolve, and features of a full finetune are not worth a word.
     before = {
         name
         for name, value in _flat(asdict(config)).items()
         if value == "auto" and not name.startswith("cloud.")
-    } - {"resume"}
+    } - {"resume", "hpo.backend", "features.cache"}
     told = {choice.name for choice in resolve(config, LAPTOP, 1000)}
     assert told == before
     config.resume = "off"
@@ -32,6 +32,26 @@ def test_every_auto_is_resolved_and_told() -> None:
 def test_a_leaking_auto_is_our_fault() -> None:
     with pytest.raises(RuntimeError, match="unresolved auto in run_dir"):
         guard(compose(["resume=off", "name=x"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "cache", "told"),
+    [
+        (["finetune=full"], "off", None),
+        (["finetune=head", "augment=none"], "on", "it runs once"),
+        (["finetune=head", "augment=light"], "off", "augment=light varies each photo"),
+        (["finetune=head", "augment=light", "features.views=2"], "on", "it runs once"),
+        (["finetune=head", "augment=none", "features.cache=off"], "off", None),
+    ],
+)
+def test_features_are_cached_where_nothing_else_changes(
+    words: list[str], cache: str, told: str | None
+) -> None:
+    config = compose(["experiment=resnet18", "data.root=photos", *words])
+    reasons = {c.name: c.reason for c in resolve(config, LAPTOP, 1000)}
+    assert config.features.cache == cache
+    assert (told is None) == ("features.cache" not in reasons)
+    assert told is None or told in reasons["features.cache"]
 
 
 @pytest.mark.parametrize(

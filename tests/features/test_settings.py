@@ -53,7 +53,7 @@ def test_what_cannot_be_cached_trains_without(words: list[str], cache: str) -> N
     [
         ([], 1),
         (["features.views=4"], 1),
-        (["model.dropout=0.5", "callbacks=ema", "loss=balanced", "data.sampler=balanced"], 1),
+        (["model.dropout=0.5", "callbacks=ema", "data.sampler=balanced"], 1),
         (["augment=light", "features.views=4"], 4),
         (["augment=strong", "features.views=1"], 1),
     ],

@@ -195,7 +195,9 @@ def test_a_disk_that_fills_up_is_met_before_the_work() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["/proc/features", "/sys/features", "a-file", "a-file/features", "n" * 300]
+    "folder",
+    ["/proc/features", "/sys/features", "a-file", "a-file/features", "n" * 300],
+    ids=["no such place", "read-only", "a file", "below a file", "too long"],
 )
 def test_a_folder_that_cannot_be_written_is_told(folder: str) -> None:
     Path("a-file").touch()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sagelight.cloud.door import main as cloud
-from stories.commands import ROOT, hear_ctrl_c, read_csv, run
+from stories.commands import ROOT, TINY, hear_ctrl_c, read_csv, run
 
 DOOR = ROOT / "launch" / "sagemaker.py"
 SMALL = [
@@ -65,6 +65,43 @@ def test_a_study_is_rehearsed_and_its_best_is_the_local_run(
     provenance = json.loads((bundle / "bundle.json").read_text())["provenance"]
     assert provenance["command"].startswith("python launch/sagemaker.py experiment=digits ")
     assert (study / "retrained" / "report.html").is_file()
+
+
+def test_a_study_of_frozen_heads_is_rehearsed_as_one_job(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        *TINY,
+        f"data.root={photos}",
+        "finetune=head",
+        "augment=none",
+        "callbacks.ema_decay=0",
+        "-m",
+        "optimizer.lr=tag(log,interval(0.001,0.1))",
+        "trainer.max_epochs=range(1,4)",
+        "hpo.max_jobs=4",
+        "hpo.retrain=true",
+    ]
+    study = tmp_path / "study"
+    assert cloud([*words, "cloud=rehearsal", f"run_dir={study}"]) == 0
+    said = capsys.readouterr().out
+    assert "CreateTrainingJob squeezenet-" in said
+    assert "backend   job: the backbone is frozen" in said
+    rows = read_csv(study / "trials.csv")
+    assert [row["state"] for row in rows] == ["Completed"] * 4
+    assert (study / "report.html").is_file()
+
+    assert run(f"experiment={study / 'best.yaml'}", "run_dir=local") == 0
+    # The features may differ in their last bits: the job's threads are others than those of the tests.
+    assert figures(study / "retrained") == pytest.approx(figures(Path("local")), abs=1e-5)
+    assert (study / "retrained" / "bundle" / "model.onnx").is_file()
+
+    assert run(*[w for w in words if w != "hpo.retrain=true"], "run_dir=here") == 0
+    tuned = [
+        {k: v for k, v in row.items() if k != "seconds"}
+        for row in read_csv(Path("here/trials.csv"))
+    ]
+    assert tuned == [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
 @pytest.fixture(scope="module")

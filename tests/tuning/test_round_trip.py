@@ -16,7 +16,7 @@ from sagelight.config.hyperparameters import decode, encode
 from sagelight.errors import ConfigError
 from sagelight.rehearsal.tuning import sample
 from sagelight.tuning.ranges import api_ranges
-from sagelight.tuning.space import Categorical, Space, read_space
+from sagelight.tuning.space import Categorical, Space, read_space, sweep_words
 
 # Hydra's grammar has no text without quotes for these; with quotes every sign may stand.
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=20)
@@ -58,6 +58,8 @@ def test_choices_come_back_as_the_objects_that_were_meant(chosen: list[Any], wra
     assume(len({repr(item) for item in meant}) == len(meant))
     (dimension,) = read_space([override]).dimensions
     assert isinstance(dimension, Categorical)
+    # A study inside a job is sent the space in the same grammar.
+    assert read_space(map(parse_override, sweep_words(Space((dimension,))))) == Space((dimension,))
     came_back = []
     for text in dimension.values:
         sent = json.dumps(text) if wrapped else text
@@ -80,6 +82,7 @@ def test_numbers_of_an_interval_come_back_within_it(
 ) -> None:
     high = low * factor
     space = read_space([parse_override(f"optimizer.lr={form.format(repr(low), repr(high))}")])
+    assert read_space(map(parse_override, sweep_words(space))) == space
     drawn = sample(api_ranges(space), random.Random(seed))["optimizer.lr"]
     (override,) = decode({"optimizer.lr": as_text(float(drawn))})
     value = parse_override(override).value()
@@ -98,6 +101,7 @@ def test_numbers_of_a_range_come_back_whole_and_never_reach_its_stop(
 ) -> None:
     stop = start + length + 1
     space = read_space([parse_override(f"trainer.max_epochs=range({start},{stop})")])
+    assert read_space(map(parse_override, sweep_words(space))) == space
     drawn = sample(api_ranges(space), random.Random(seed))
     (override,) = decode(drawn)
     value = parse_override(override).value()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,9 +112,19 @@ def _close_study(aws: Aws, state: JobState, plan: Plan, folder: Path) -> None:
     rows = trials(aws, state.name)
     print(table(rows))
     write_study(state, rows, folder, list(plan.study.fixed))
-    print(f"trials  {folder / 'trials.csv'}")
+    _report(plan, rows, folder)
+    print(f"trials  {folder / 'trials.csv'}\nreport  {folder / 'report.html'}")
     _refuse_failed(state, _first_failure(rows))
     print(f"best    {' '.join(best_overrides(state))}\n        {folder / 'best.yaml'}")
+
+
+def _report(plan: Plan, rows: Sequence[Trial], folder: Path) -> None:
+    from sagelight.reporting.study import StudyFacts, write_study_report
+
+    hpo = plan.study.config.hpo
+    maximize = objective_type(hpo) == "Maximize"
+    facts = StudyFacts(plan.request.name, hpo.metric, maximize, hpo.strategy, plan.study.space)
+    write_study_report(folder, facts, rows)
 
 
 def _close_inner_study(aws: Aws, state: JobState, plan: Plan, folder: Path) -> None:
@@ -131,6 +142,18 @@ def _close_inner_study(aws: Aws, state: JobState, plan: Plan, folder: Path) -> N
     if best is not None:
         file = write_best(best, plan.study.fixed, state.name, folder)
         print(f"best    {' '.join(f'{k}={v}' for k, v in best.values.items())}\n        {file}")
+    _close_retrained(folder)
+
+
+def _close_retrained(folder: Path) -> None:
+    """The bundle of a job is that of the training that came after its study."""
+    bundle, retrained = folder / "bundle", folder / "retrained"
+    if not any(bundle.iterdir()):
+        bundle.rmdir()
+        return
+    shutil.move(bundle, retrained / "bundle")
+    metrics = json.loads((retrained / FINISHED).read_text(encoding="utf-8"))
+    print(closing(retrained, metrics))
 
 
 def _first_failure(rows: Sequence[Trial]) -> str:

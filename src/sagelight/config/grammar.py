@@ -64,6 +64,12 @@ def hydra_text(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def quoted_text(text: str) -> str:
+    """A Hydra text that may stand in a list: what is a bare word gets quotes, all else is returned as it is."""
+    bare = not text.startswith("'") and _reads_back(text)
+    return QuotedString(text, Quote.single).with_quotes() if bare else text
+
+
 def _reads_back(text: str) -> bool:
     if text.startswith(('"', "'")):
         return False

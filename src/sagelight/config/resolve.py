@@ -57,8 +57,8 @@ def resolve(config: Config, machine: Machine, training_photos: int) -> list[Choi
 
 
 def guard(config: Config) -> None:
-    """Prove that no `auto` is left but those of `cloud`, which training does not read; another one is our bug."""
-    names = (name for name, _ in walk(Config) if not name.startswith("cloud."))
+    """Prove that no `auto` is left but those that training does not read; another one is our bug."""
+    names = (name for name, _ in walk(Config) if not name.startswith(("cloud.", "hpo.backend")))
     left = [name for name in names if lookup(config, name) == AUTO]
     if left:
         raise RuntimeError(f"unresolved auto in {', '.join(left)}")

@@ -10,7 +10,7 @@ from sagelight.features.settings import reason_against
 # Settings in which the heads of one batch may differ; all others are the same, or groups of batches.
 BATCHED = (
     "seed", "optimizer.lr", "optimizer.weight_decay", "optimizer.momentum", "model.dropout", "loss.label_smoothing",
-    "trainer.max_epochs", "schedule",
+    "trainer.max_epochs", "schedule", "callbacks.ema_decay",
 )  # fmt: skip
 # They say where a run happens, not what it computes.
 ELSEWHERE = ("run_dir", "resume", "name", "hpo", "cloud")
@@ -25,7 +25,6 @@ def trains_in_batches(config: Config) -> bool:
         and trainer.accumulate_grad_batches == 1
         and trainer.gradient_clip_val == 0
         and trainer.precision != "16-mixed"
-        and callbacks.ema_decay == 0
         and callbacks.early_stopping_patience == 0
     )
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import BatchSampler
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
 from sagelight.config.schema import Config
 from sagelight.data.augment import class_weights
-from sagelight.data.dataset import Draw, EpochSampler, derived_seed
+from sagelight.data.dataset import EpochSampler, derived_seed
 from sagelight.data.settings import least_batch
-from sagelight.models.optimizers import build_optimizer, head_groups, rate_scale
+from sagelight.features.stacked import Heads, StackedAverage, StackedOptimizer
+from sagelight.models.optimizers import rate_scale
 
 # A trial's number and the figures of its last epoch; True ends the trial.
 Watcher = Callable[[int, dict[str, float]], bool]
@@ -84,23 +83,16 @@ def train_heads(trials: Sequence[HeadTrial], features: Features, watch: Watcher)
         batch.drop(leaving)
 
 
-class _Head:
-    """The parts of `Network.head`; `norm` is one only where the head normalises."""
-
-    def __init__(self, module: nn.Sequential) -> None:
-        self.module = module
-        self.norm = cast("nn.LayerNorm", module[0])
-        self.linear = cast("nn.Linear", module[2])
-
-
 class _Batch:
     def __init__(self, trials: list[HeadTrial], features: Features) -> None:
-        self.features = features
-        self.trials = trials
         config = trials[0].config
+        self.trials = trials
+        self.features = features
         self.device = features.train.device
-        self.heads = [_Head(copy.deepcopy(trial.head).to(self.device)) for trial in trials]
-        self.normed = config.model.head_norm == "layer"
+        self.heads = Heads.of([trial.head for trial in trials], self.device)
+        self.optimizer = StackedOptimizer(self.heads, [t.config.optimizer for t in trials])
+        decays = [trial.config.callbacks.ema_decay for trial in trials]
+        self.average = StackedAverage(self.heads, decays) if any(decays) else None
         self.train = self._normalised(features.train)
         self.validation = self._normalised(features.validation)
         self.weights = (
@@ -109,54 +101,42 @@ class _Batch:
             else None
         )
         self.steps = _steps(config, len(features.train_targets))
-        self.rates = [
-            rate_scale(t.config.schedule, self.steps * t.config.trainer.max_epochs) for t in trials
-        ]
-        groups: list[dict[str, Any]] = []
-        self.owners: list[int] = []
-        for trial, head in zip(trials, self.heads, strict=True):
-            own = head_groups(head.module, trial.config.optimizer)
-            if config.optimizer.name == "sgd":
-                momentum = trial.config.optimizer.momentum
-                own = [{**group, "momentum": momentum, "nesterov": momentum > 0} for group in own]
-            groups += own
-            self.owners += [trial.number] * len(own)
-        self.optimizer = build_optimizer(groups, config.optimizer, foreach=True)
-        self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.rates = {
+            t.number: rate_scale(t.config.schedule, self.steps * t.config.trainer.max_epochs)
+            for t in trials
+        }
         self.mixed = config.trainer.precision == "bf16-mixed"
 
     def _normalised(self, values: Tensor) -> Tensor:
         """What a head's LayerNorm computes before its scale and shift is the same for every head."""
-        return F.layer_norm(values, values.shape[-1:]) if self.normed else values
+        normed = "scale" in self.heads.tensors
+        return F.layer_norm(values, values.shape[-1:]) if normed else values
 
     def drop(self, numbers: set[int]) -> None:
+        if not numbers:
+            return
         keep = [n for n, trial in enumerate(self.trials) if trial.number not in numbers]
+        places = torch.tensor(keep, device=self.device)
         self.trials = [self.trials[n] for n in keep]
-        self.heads = [self.heads[n] for n in keep]
-        self.rates = [self.rates[n] for n in keep]
-        staying = [n for n, owner in enumerate(self.owners) if owner not in numbers]
-        for n, group in enumerate(self.optimizer.param_groups):
-            if n not in staying:
-                for parameter in group["params"]:
-                    self.optimizer.state.pop(parameter, None)
-        self.optimizer.param_groups[:] = [self.optimizer.param_groups[n] for n in staying]
-        self.base_rates = [self.base_rates[n] for n in staying]
-        self.owners = [self.owners[n] for n in staying]
+        self.heads.keep(places)
+        self.optimizer.keep(places)
+        if self.average is not None:
+            self.average.keep(places)
 
     def train_epoch(self, epoch: int) -> tuple[list[float], list[float], int]:
         losses = torch.zeros(len(self.trials), device=self.device)
         hits = torch.zeros(len(self.trials), device=self.device)
         photos = 0
-        orders = [list(self._order(trial.config, epoch)) for trial in self.trials]
-        for step, batches in enumerate(zip(*orders, strict=True)):
-            inputs, targets = self._draw(batches)
-            self._set_rates(epoch * self.steps + step)
+        orders = self._orders(epoch)
+        for step in range(self.steps):
+            inputs, targets = self._draw(orders, step)
             with self._autocast():
                 scores = self._scores(inputs, epoch, step).float()
             each = self._losses(scores, targets)
-            self.optimizer.zero_grad(set_to_none=True)
             each.sum().backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
+            self.optimizer.step(self._rates_at(epoch * self.steps + step))
+            if self.average is not None:
+                self.average.update()
             count = targets.shape[-1]
             losses += each.detach() * count
             hits += (scores.detach().argmax(-1) == targets).sum(-1)
@@ -167,63 +147,53 @@ class _Batch:
     def validate(self) -> list[dict[str, float]]:
         targets = self.features.validation_targets
         with self._autocast():
-            all_scores = self._shared_scores(self.validation).float()
+            judged = self.heads if self.average is None else self.average.heads
+            all_scores = judged.shared(self.validation).float()
         return [_figures(scores, targets) for scores in all_scores]
 
-    def _order(self, config: Config, epoch: int) -> Iterator[list[Draw]]:
+    def _orders(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Positions and views of an epoch's photos, (1, photos) where all heads see the same, else (heads, photos)."""
+        seeds = [trial.config.seed for trial in self.trials]
+        by_seed = {seed: self._order(seed, epoch) for seed in set(seeds)}
+        rows = [by_seed[seed] for seed in (seeds[:1] if len(by_seed) == 1 else seeds)]
+        return torch.stack([row[0] for row in rows]), torch.stack([row[1] for row in rows])
+
+    def _order(self, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
         targets = self.features.train_targets
         weights = None
-        if config.data.sampler == "balanced":
+        if self.trials[0].config.data.sampler == "balanced":
             weights = class_weights(self.features.counts)[targets.cpu()].double()
-        sampler = EpochSampler(len(targets), config.seed, weights)
+        sampler = EpochSampler(len(targets), seed, weights)
         sampler.set_epoch(epoch)
-        size = config.data.batch_size
-        drop_last = len(targets) % size < least_batch(1)
-        batches: Iterator[list[Draw]] = iter(BatchSampler(sampler, size, drop_last))  # type: ignore[arg-type]
-        for _ in range(self.steps):
-            yield next(batches)
+        draws, views = list(sampler), len(self.train)
+        positions = torch.tensor([draw.position for draw in draws], device=self.device)
+        return positions, torch.tensor([draw.seed % views for draw in draws], device=self.device)
 
-    def _draw(self, batches: tuple[list[Draw], ...]) -> tuple[Tensor, Tensor]:
+    def _draw(self, orders: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """Inputs (B, width) where all heads see the same photos, else (heads, B, width); targets (heads or 1, B)."""
-        views = len(self.train)
-        shared = all(batch == batches[0] for batch in batches[1:])
-        rows = batches[:1] if shared else batches
-        positions = torch.tensor(
-            [[draw.position for draw in batch] for batch in rows], device=self.device
-        )
-        seen = torch.tensor(
-            [[draw.seed % views for draw in batch] for batch in rows], device=self.device
-        )
-        inputs = self.train[seen, positions]
-        return (inputs[0] if shared else inputs), self.features.train_targets[positions]
+        size = self.trials[0].config.data.batch_size
+        positions, views = (order[:, step * size : (step + 1) * size] for order in orders)
+        inputs = self.train[views, positions]
+        return (inputs[0] if len(inputs) == 1 else inputs), self.features.train_targets[positions]
 
     def _scores(self, inputs: Tensor, epoch: int, step: int) -> Tensor:
         """(heads, B, classes)."""
         drops = [trial.config.model.dropout for trial in self.trials]
         if inputs.ndim == 2 and not any(drops):
-            return self._shared_scores(inputs)
-        outputs = []
-        for place, (trial, head) in enumerate(zip(self.trials, self.heads, strict=True)):
-            x = inputs if inputs.ndim == 2 else inputs[place]
-            if self.normed:
-                x = torch.addcmul(head.norm.bias, x, head.norm.weight)
-            if drops[place]:
-                torch.manual_seed(derived_seed(trial.config.seed, "step", epoch, step))
-                x = F.dropout(x, drops[place])
-            outputs.append(head.linear(x))
-        return torch.stack(outputs)
+            return self.heads.shared(inputs)
+        scaled = self.heads.scaled(inputs)
+        if any(drops):
+            scaled = torch.stack(
+                [self._dropped(n, x, epoch, step) for n, x in enumerate(scaled.unbind())]
+            )
+        return self.heads.linear(scaled)
 
-    def _shared_scores(self, inputs: Tensor) -> Tensor:
-        """The same inputs (B, width) for every head: one matrix product, scale and shift folded into the weights."""
-        weight = torch.stack([head.linear.weight for head in self.heads])
-        bias = torch.stack([head.linear.bias for head in self.heads])
-        if self.normed:
-            shift = torch.stack([head.norm.bias for head in self.heads])
-            bias = bias + torch.bmm(weight, shift.unsqueeze(-1)).squeeze(-1)
-            weight = weight * torch.stack([head.norm.weight for head in self.heads]).unsqueeze(1)
-        heads, classes, width = weight.shape
-        scores = F.linear(inputs, weight.reshape(heads * classes, width), bias.reshape(-1))
-        return scores.view(len(inputs), heads, classes).transpose(0, 1)
+    def _dropped(self, place: int, inputs: Tensor, epoch: int, step: int) -> Tensor:
+        config = self.trials[place].config
+        if not config.model.dropout:
+            return inputs
+        torch.manual_seed(derived_seed(config.seed, "step", epoch, step))
+        return F.dropout(inputs, config.model.dropout)
 
     def _losses(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of each head with its own label smoothing, (heads,)."""
@@ -240,14 +210,9 @@ class _Batch:
         spread = (minus_log * self.weights).sum((-1, -2)) / total / classes
         return (1 - smoothing) * (wrong * own).sum(-1) / total + smoothing * spread
 
-    def _set_rates(self, step: int) -> None:
-        scales = {
-            trial.number: rate(step) for trial, rate in zip(self.trials, self.rates, strict=True)
-        }
-        for group, base, owner in zip(
-            self.optimizer.param_groups, self.base_rates, self.owners, strict=True
-        ):
-            group["lr"] = base * scales[owner]
+    def _rates_at(self, step: int) -> Tensor:
+        rates = [t.config.optimizer.lr * self.rates[t.number](step) for t in self.trials]
+        return torch.tensor(rates, device=self.device)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.mixed else nullcontext()

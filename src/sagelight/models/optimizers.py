@@ -31,12 +31,7 @@ def parameter_groups(
                 scale *= finetune.decay ** (depth - 1 - position)
             parameters = [network.backbone.get_parameter(name) for name in names]
             groups += _decay_split(f"stage{position}", parameters, optimizer.lr * scale, optimizer)
-    return groups + head_groups(network.head, optimizer)
-
-
-def head_groups(head: nn.Module, optimizer: OptimizerSettings) -> list[dict[str, Any]]:
-    """The optimizer groups of a head alone."""
-    return _decay_split("head", list(head.parameters()), optimizer.lr, optimizer)
+    return groups + _decay_split("head", list(network.head.parameters()), optimizer.lr, optimizer)
 
 
 def _decay_split(
@@ -54,14 +49,12 @@ def _decay_split(
     return groups
 
 
-def build_optimizer(
-    groups: list[dict[str, Any]], settings: OptimizerSettings, foreach: bool | None = None
-) -> Optimizer:
-    """The optimizer of `settings`; `foreach` takes all tensors of a group at once, None leaves that to PyTorch."""
+def build_optimizer(groups: list[dict[str, Any]], settings: OptimizerSettings) -> Optimizer:
     if settings.name == "sgd":
-        momentum = {"momentum": settings.momentum, "nesterov": settings.momentum > 0}
-        return torch.optim.SGD(groups, lr=settings.lr, foreach=foreach, **momentum)  # type: ignore[arg-type]
-    return torch.optim.AdamW(groups, lr=settings.lr, foreach=foreach)
+        return torch.optim.SGD(
+            groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0
+        )
+    return torch.optim.AdamW(groups, lr=settings.lr)
 
 
 def rate_scale(settings: ScheduleSettings, total_steps: int) -> Callable[[int], float]:

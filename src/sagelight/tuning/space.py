@@ -20,7 +20,7 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 
-from sagelight.config.grammar import hydra_text
+from sagelight.config.grammar import hydra_text, quoted_text
 from sagelight.config.groups import GROUPS, group_choices
 from sagelight.config.schema import Config
 from sagelight.config.setting import hints, walk
@@ -87,7 +87,7 @@ def sweep_words(space: Space) -> list[str]:
 
 def _sweep(dimension: Dimension) -> str:
     if isinstance(dimension, Categorical):
-        return f"choice({','.join(dimension.values)})"
+        return f"choice({','.join(map(quoted_text, dimension.values))})"
     if isinstance(dimension, Integer):
         swept = f"range({dimension.low},{dimension.high + 1})"
     else:

@@ -6,19 +6,24 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check rehearse format venv lock clean
+.PHONY: demo test check slow rehearse format venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --cov --cov-report=term --cov-fail-under=90 -q
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --cov --cov-report=term --cov-fail-under=90 -m "not slow" -q
 
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(MAKE) test
+
+# The tests that take minutes, and studies that are killed at random moments.
+slow: $(STAMP)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m slow -q
+	$(BIN)/python benchmarks/kills.py 40
 
 # The whole SageMaker journey on this machine, compared with the local run, and what it costs on top.
 rehearse: $(STAMP)

@@ -118,7 +118,6 @@ def assert_equal(ours: Rows, theirs: Rows) -> None:
 @pytest.mark.parametrize(
     ("shared", "varied"),
     [
-        ([], VARIED),
         (["data.batch_size=23"], OTHER_ORDER),
         (["data.batch_size=9", "loss.class_weights=balanced"], DROPPED),
         (["data.sampler=balanced", "trainer.limit_train_batches=2"], VARIED),
@@ -133,7 +132,7 @@ def assert_equal(ours: Rows, theirs: Rows) -> None:
             ],
         ),
     ],
-    ids=["adamw", "uneven", "dropout", "balanced", "views", "ema", "sgd"],
+    ids=["uneven", "dropout", "balanced", "views", "ema", "sgd"],
 )
 def test_each_head_of_a_batch_is_trained_as_it_would_be_alone(
     base: list[str], shared: list[str], varied: list[list[str]]
@@ -164,7 +163,7 @@ def test_a_head_that_is_stopped_changes_no_other(base: list[str]) -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_head_that_diverges_changes_no_other(base: list[str], optimizer: str) -> None:
-    trials = [[*base, f"optimizer={optimizer}", *more] for more in VARIED]
+    trials = [[*base, f"optimizer={optimizer}", *more] for more in VARIED[:3]]
     broken = [[*base, f"optimizer={optimizer}", "optimizer.lr=1e30"]]
     whole = together(trials)
     found = together([*broken, *trials, *broken])

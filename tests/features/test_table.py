@@ -111,6 +111,7 @@ def test_views_are_computed_once_each_and_drawn_from(photos: Path, passed: list[
     assert torch.equal(drawn[7].pixels, views[1, 0])  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_rounded_features_train_and_the_final_figures_come_from_the_photos(photos: Path) -> None:
     half = "features.dtype=float16"
     exact = prepare_frozen(compose(words(photos))).served["train"].tensor()
@@ -235,6 +236,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_named_as_without_a_cache(
     assert [line.split()[2] for line in lines] == sorted(names)
 
 
+@pytest.mark.slow
 def test_strict_stops_at_such_a_photo_with_a_cache_too(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,8 +169,8 @@ def test_divergence_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) ->
     [
         (["trian"], "trian: no such command. Did you mean train?"),
         (["--verbose"], "--verbose: no such option."),
-        (["-m", "seed=1,2"], "does not tune yet"),
-        (["hpo=true"], "does not tune yet"),
+        (["-m", "run_dir=a,b"], "this does not change what a network learns"),
+        (["hpo=true", "hpo.backend=tuner"], "hpo.backend=tuner is for SageMaker."),
         (["--config-from"], "needs a file"),
         (["evaluate"], "evaluate needs bundle."),
         (["predict", "input=x"], "bundle"),

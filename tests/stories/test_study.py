@@ -105,6 +105,15 @@ def alive(pid: int) -> bool:
         return False
 
 
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill the study alone, without waiting for the processes that it has started."""
+    process.kill()
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
@@ -115,8 +124,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 def test_a_killed_study_goes_on_without_losing_or_repeating_a_trial(photos: Path) -> None:
     process = start(*heads(photos))
     wait_for(process, "trial ", 2)
-    process.kill()
-    process.wait()
+    kill(process)
     first = ended()
     assert 2 <= len(first) < JOBS
 
@@ -138,6 +146,7 @@ def test_a_killed_study_goes_on_without_losing_or_repeating_a_trial(photos: Path
     assert_whole(second)
 
 
+@pytest.mark.slow
 def test_killed_trainings_of_whole_networks_go_on(photos: Path) -> None:
     more = ["finetune=full", "trainer.limit_train_batches=1", SPACE[0], "trainer.max_epochs=3"]
     typed = words(photos, *more, "hpo.max_jobs=4", "hpo.strategy=random")
@@ -145,14 +154,14 @@ def test_killed_trainings_of_whole_networks_go_on(photos: Path) -> None:
     os.kill(working(process)[0], signal.SIGKILL)
     wait_for(process, "trial ", 1)
     os.kill(working(process)[0], signal.SIGKILL)
-    process.kill()
-    process.wait()
+    kill(process)
     first = ended()
     assert first
     finish(start(*typed))
     assert_whole(first, 4)
 
 
+@pytest.mark.slow
 def test_no_process_trains_on_for_a_study_that_is_dead(photos: Path) -> None:
     """An epoch may be hours long, and the same command would find its folder taken."""
     more = ["finetune=full", SPACE[0], "data.image_size=448", "trainer.max_epochs=2"]
@@ -162,8 +171,7 @@ def test_no_process_trains_on_for_a_study_that_is_dead(photos: Path) -> None:
     while not list(Path("study/trials").glob("*/config.yaml")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.kill()
-    process.wait()
+    kill(process)
     time.sleep(2)
     left = [pid for pid in orphans if alive(pid)]
     for pid in left:

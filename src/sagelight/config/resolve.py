@@ -109,7 +109,10 @@ def _arithmetic(config: Config, machine: Machine) -> list[Choice]:
     if accelerator == AUTO:
         accelerator = machine.accelerator
         choices.append(Choice("trainer.accelerator", accelerator, "what this machine has"))
-    if trainer.precision == AUTO:
+    if trainer.precision == AUTO and config.features.cache != "off" and not reason_against(config):
+        # A head costs nothing, and features are kept for runs on other machines.
+        choices.append(Choice("trainer.precision", "32-true", "a head on cached features"))
+    elif trainer.precision == AUTO:
         fast = machine.fast_bf16 and accelerator == machine.accelerator
         precision = "bf16-mixed" if fast else "32-true"
         choices.append(Choice("trainer.precision", precision, machine.reason))

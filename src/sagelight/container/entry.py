@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sagelight.config.compose import compose
-from sagelight.config.grammar import parse_override
+from sagelight.config.grammar import hydra_text, parse_override
 from sagelight.config.hyperparameters import decode
 from sagelight.config.schema import Config
 from sagelight.container.paths import BASE, CHECKPOINT_KEY, SHARDS, TRAINING, WEIGHTS, JobPaths
@@ -91,7 +91,11 @@ def _study(paths: JobPaths, overrides: list[str]) -> None:
     study = read_study(["-m", *overrides, *here, f"run_dir='{folder}'", "hpo.backend=local"])
     outcome = run_study(study)
     if study.config.hpo.retrain and outcome.best_file is not None:
-        words = [f"experiment={outcome.best_file}", *here, f"run_dir='{folder / 'retrained'}'"]
+        words = [
+            f"experiment={hydra_text(str(outcome.best_file))}",
+            *here,
+            f"run_dir='{folder / 'retrained'}'",
+        ]
         trained = fit(compose(words), f"{CLOUD_COMMAND} {shlex.join(overrides)}")
         assert trained is not None
         shutil.copytree(trained.folder / "bundle", paths.model, dirs_exist_ok=True)

@@ -24,7 +24,8 @@ def trains_in_batches(config: Config) -> bool:
         and reason_against(config) is None
         and trainer.accumulate_grad_batches == 1
         and trainer.gradient_clip_val == 0
-        and trainer.precision != "16-mixed"
+        and trainer.precision in ("auto", "32-true")
+        and trainer.limit_val_batches is None
         and callbacks.early_stopping_patience == 0
     )
 

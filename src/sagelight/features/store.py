@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -95,7 +94,6 @@ class FeatureStore:
     def remove(self, key: str) -> None:
         """Forget an array; readers that have it open keep it."""
         shutil.rmtree(self.folder / key, ignore_errors=True)
-        (self.folder / f"{key}.lock").unlink(missing_ok=True)
 
     def _read(self, key: str) -> tuple[NDArray[Any], dict[str, Any]] | None:
         place = self.folder / key
@@ -103,6 +101,8 @@ class FeatureStore:
             facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
             whole = checksum(place / ARRAY) == facts["sha256"]
         except FileNotFoundError:
+            # A removal that was interrupted leaves a part.
+            shutil.rmtree(place, ignore_errors=True)
             return None
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
@@ -128,7 +128,7 @@ class FeatureStore:
             # Room is taken before the work: writing to a mapped file on a full disk would kill the process.
             if hasattr(os, "posix_fallocate"):
                 with (scratch / ARRAY).open("r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, array.nbytes)
+                    os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
             more = compute(array)
             array.flush()
             del array
@@ -151,8 +151,6 @@ class FeatureStore:
         try:
             yield
         except OSError as error:
-            if error.errno not in _DISK_ERRORS:
-                raise
             raise RunError(
                 f"features could not be kept in {self.folder}: {error.strerror}; nothing half-written stays there. "
                 "Type features.folder=DIR on another disk, features.dtype=float16 for half the room, or "
@@ -180,6 +178,3 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)

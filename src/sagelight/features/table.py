@@ -61,6 +61,11 @@ class FeatureDataset(Dataset[Photo | Unreadable]):
         features = self._values[seed % len(self._values), position]
         return Photo(features, sample.target, position)
 
+    @property
+    def whole(self) -> bool:
+        """Whether every photo could be read."""
+        return not self._unreadable
+
     def tensor(self) -> Tensor:
         """All features, float32 (views, photos, width)."""
         return self._values

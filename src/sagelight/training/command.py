@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sagelight.cli import LOCAL, refuse_flags
 from sagelight.config.compose import load
+from sagelight.config.grammar import hydra_text
 from sagelight.config.schema import Config
 from sagelight.errors import ConfigError, RunError
 from sagelight.tuning.study import MULTIRUN, PROMISED, Study, read_study
@@ -59,7 +60,8 @@ def _study(study: Study) -> None:
     print(f"best    {chosen}\n        {outcome.best_file}")
     if study.config.hpo.retrain:
         folder = outcome.folder / "retrained"
-        words = [f"experiment={outcome.best_file}", f"run_dir={folder}"]
+        best = hydra_text(str(outcome.best_file))
+        words = [f"experiment={best}", f"run_dir={hydra_text(str(folder))}"]
         _train(read_study(words).config, words)
 
 

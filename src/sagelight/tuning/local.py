@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from sagelight.config.compose import compose
+from sagelight.config.grammar import hydra_text
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
 from sagelight.data.prepare import open_index
-from sagelight.errors import ConfigError, RunError
+from sagelight.errors import ConfigError, RunError, SagelightError
 from sagelight.features.batching import batch_of, trains_in_batches
 from sagelight.training.run import locked
 from sagelight.tuning.pool import (
@@ -25,7 +26,6 @@ from sagelight.tuning.pool import (
     Epoch,
     Message,
     Pool,
-    Refused,
     Task,
     Worker,
 )
@@ -33,7 +33,7 @@ from sagelight.tuning.proposals import Proposal, Proposals
 from sagelight.tuning.rules import grid_problems, hyperband_problems
 from sagelight.tuning.stopping import falls_behind, without_improvement
 from sagelight.tuning.study import Study
-from sagelight.tuning.trials import Trial, best_trial, write_best, write_trials
+from sagelight.tuning.trials import Trial, best_trial, of_study, write_best, write_trials
 from sagelight.tuning.view import StudyView
 
 # A bayesian study of batched heads draws so many before it looks at what came of them.
@@ -98,7 +98,9 @@ def study_folder(study: Study, fingerprint: str) -> Path:
     config = study.config
     if config.run_dir != AUTO:
         return Path(config.run_dir)
-    text = repr((study.space, study.fixed, fingerprint))
+    # More trials of the same study are the same study.
+    fixed = [text for text in study.fixed if not of_study(text) or "hpo.strategy" in text]
+    text = repr((study.space, fixed, fingerprint))
     return Path("runs") / config.name / f"study-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
@@ -173,6 +175,8 @@ class _Engine:
 
     def _fill(self) -> bool:
         """Keep the pool busy; False when nothing runs and nothing is left to try."""
+        if self._over():
+            self._withdraw_waiting()
         while len(self._pool.workers) < self._slots():
             if not self._waiting and not self._ended():
                 self._draw()
@@ -186,10 +190,19 @@ class _Engine:
         return 1 if computing else self._hpo.max_parallel_jobs
 
     def _ended(self) -> bool:
+        return self._proposals.remaining() == 0 or self._over()
+
+    def _over(self) -> bool:
         limit = self._hpo.max_study_seconds
-        if limit and time.monotonic() - self._began > limit:
-            return True
-        return self._proposals.remaining() == 0 or self._criteria_met()
+        late = limit is not None and time.monotonic() - self._began > limit
+        return late or self._criteria_met()
+
+    def _withdraw_waiting(self) -> None:
+        for task in self._waiting:
+            for number, _ in task.trials:
+                if self._running.pop(number, None) is not None:
+                    self._proposals.withdraw(number)
+        self._waiting.clear()
 
     def _criteria_met(self) -> bool:
         scores = [
@@ -206,11 +219,11 @@ class _Engine:
 
     def _draw(self) -> None:
         """Ask for as many trials as are of use now, and make tasks of them."""
-        trials = [self._ask()]
-        if trains_in_batches(trials[0].config):
+        trials = self._ask()
+        if trials and trains_in_batches(trials[0].config):
             width = self._width()
             while len(trials) < width and self._proposals.remaining():
-                trials.append(self._ask())
+                trials += self._ask()
         batches: dict[str, list[_Running]] = {}
         for trial in trials:
             if trains_in_batches(trial.config):
@@ -223,17 +236,28 @@ class _Engine:
             self._waiting.insert(0, self._task("features", next(iter(batches.values()))[:1]))
         self._waiting += [self._task("heads", batch) for batch in batches.values()]
 
-    def _ask(self) -> _Running:
+    def _ask(self) -> list[_Running]:
+        """The next trial; none where its values are refused, which is then told."""
         proposal = self._proposals.ask()
         # A trial that is tried again goes on from its checkpoint, so the folder is named by its values.
         identity = hashlib.sha256(repr(proposal.values).encode()).hexdigest()[:10]
-        place = self._folder / "trials" / identity
-        words = (*self._study.trial(proposal.values), f"run_dir='{place}'", "resume=auto")
-        self._running[proposal.number] = _Running(proposal, words, compose(words), place)
-        return self._running[proposal.number]
+        folder = self._folder / "trials" / f"{proposal.place + 1}-{identity}"
+        where = f"run_dir={hydra_text(str(folder))}"
+        words = (*self._study.trial(proposal.values), where, "resume=auto")
+        try:
+            running = _Running(proposal, words, compose(words), folder)
+        except SagelightError as error:
+            self._proposals.fail(proposal.number, str(error), 0.0)
+            return []
+        self._running[proposal.number] = running
+        return [running]
 
     def _width(self) -> int:
-        if self._hpo.strategy != "bayesian":
+        hpo = self._hpo
+        looks_back = (
+            hpo.target is not None or hpo.patience or hpo.until_converged or hpo.max_study_seconds
+        )
+        if hpo.strategy != "bayesian" and not looks_back:
             return self._proposals.budget
         return FIRST_DRAW if len(self._proposals.trials()) <= FIRST_DRAW else NEXT_DRAW
 
@@ -254,8 +278,6 @@ class _Engine:
             self._end(message.number, message.reason)
         elif isinstance(message, Doing):
             self._view.doing(message.label, message.done, message.total)
-        elif isinstance(message, Refused):
-            raise RunError(message.reason)
         else:
             self._bury(worker, message)
 
@@ -266,16 +288,22 @@ class _Engine:
             return False
         running.curve.append(objective)
         prune = self._proposals.report(epoch.number, int(epoch.row["epoch"]), objective)
-        running.stopped = prune or (self._hpo.early_stopping and self._behind(epoch.number))
+        weak = prune or (self._hpo.early_stopping and self._behind(running))
+        # A trial that has had all its epochs is complete.
+        running.stopped = weak and epoch.row["epoch"] < running.config.trainer.max_epochs
         return running.stopped
 
-    def _behind(self, number: int) -> bool:
-        mine = [self._sign * value for value in self._running[number].curve]
-        others = [trial for trial in self._proposals.trials() if int(trial.name) - 1 < number]
+    def _behind(self, running: _Running) -> bool:
+        mine = [self._sign * value for value in running.curve]
+        place = running.proposal.place
+        others = [trial for trial in self._proposals.trials() if int(trial.name) - 1 < place]
         return falls_behind(mine, [[self._sign * v for v in trial.curve] for trial in others])
 
     def _end(self, number: int, reason: str) -> None:
-        running = self._running.pop(number)
+        running = self._running.pop(number, None)
+        if running is None:
+            # Its process told of a fault after the trial's own end.
+            return
         seconds = running.seconds
         if reason:
             self._proposals.fail(number, reason, seconds)

@@ -68,20 +68,13 @@ class Doing:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """Features could not be computed, so nothing of the study can go on."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
 class Died:
     """A process has ended without saying so: killed, or out of memory."""
 
     exitcode: int | None
 
 
-Message = Epoch | Ended | Computed | Doing | Refused | Died
+Message = Epoch | Ended | Computed | Doing | Died
 
 
 class Worker:

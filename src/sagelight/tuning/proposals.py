@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import sqlite3
+import warnings
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sagelight.config.check import natural_direction
 from sagelight.config.save import config_digest
@@ -26,13 +30,16 @@ FORMAT = 1
 # Optuna's name of a study inside its database.
 _NAME = "sagelight"
 _DIGEST, _VALUES, _REASON, _SECONDS, _LOST = "digest", "values", "reason", "seconds", "lost"
+# A trial that is tried again, because its process died, keeps its place and gets a new number.
+_PLACE = "place"
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Values to try: the trial's number, from 0, and Hydra text by name of setting."""
+    """Values to try: Optuna's number of the trial, its place in the study from 0, and Hydra text by name."""
 
     number: int
+    place: int
     values: dict[str, str]
 
 
@@ -58,6 +65,7 @@ class Proposals:
         self._asked: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
         self._requeue_lost()
+        self._enqueue_grid()
 
     def remaining(self) -> int:
         """Trials that may still begin."""
@@ -72,12 +80,15 @@ class Proposals:
 
     def ask(self) -> Proposal:
         """The next values. The same seed and the same results so far give the same ones."""
-        self._study.sampler = self._sampler(sum(not _lost(t) for t in self._frozen()))
+        place = self._free_place()
+        self._study.sampler = self._sampler(place)
         trial = self._study.ask(_distributions(self._optuna, self._space))
+        place = trial.user_attrs.get(_PLACE, place)
+        trial.set_user_attr(_PLACE, place)
         values = {d.name: _text(d, trial.params) for d in self._space.dimensions}
         trial.set_user_attr(_VALUES, values)
         self._asked[trial.number] = trial
-        return Proposal(trial.number, values)
+        return Proposal(trial.number, place, values)
 
     def report(self, number: int, epoch: int, objective: float) -> bool:
         """Keep the objective of an epoch, from 1; True when hyperband ends the trial here."""
@@ -101,9 +112,14 @@ class Proposals:
         self._asked[number].set_user_attr(_REASON, reason)
         self._end(number, seconds, state=self._optuna.trial.TrialState.FAIL)
 
+    def withdraw(self, number: int) -> None:
+        """A trial that has been asked for is not tried after all."""
+        self._give_up(self._asked.pop(number))
+
     def trials(self) -> list[Trial]:
-        """Every trial in the order in which they began."""
-        return [self._trial(frozen) for frozen in self._frozen() if not _lost(frozen)]
+        """Every trial, in the order of their places."""
+        found = [frozen for frozen in self._frozen() if not _lost(frozen) and _place(frozen) >= 0]
+        return [self._trial(frozen) for frozen in sorted(found, key=_place)]
 
     def converged(self) -> bool:
         """Whether a better trial has become unlikely, by Optuna's regret bound; only asked with enough trials."""
@@ -112,9 +128,12 @@ class Proposals:
         completed = [t for t in self._frozen() if t.state.name == "COMPLETE"]
         if len(completed) < 20:
             return False
-        improvement = EMMREvaluator(seed=self._seed)
-        terminator = Terminator(improvement, MedianErrorEvaluator(improvement))
-        return bool(terminator.should_terminate(self._study))
+        with warnings.catch_warnings():
+            # Optuna calls its terminator experimental, and one of its own helpers deprecated.
+            warnings.simplefilter("ignore")
+            improvement = EMMREvaluator(seed=self._seed)
+            terminator = Terminator(improvement, MedianErrorEvaluator(improvement))
+            return bool(terminator.should_terminate(self._study))
 
     def _end(
         self, number: int, seconds: float, objective: float | None = None, state: Any = None
@@ -131,7 +150,7 @@ class Proposals:
         curve = tuple(value for _, value in sorted(frozen.intermediate_values.items()))
         best = (max if self.maximize else min)(curve, default=None)
         return Trial(
-            str(frozen.number + 1),
+            str(_place(frozen) + 1),
             states.get(frozen.state.name, "InProgress"),
             frozen.value if frozen.state.name == "COMPLETE" else best,
             dict(frozen.user_attrs.get(_VALUES, {})),
@@ -142,6 +161,7 @@ class Proposals:
 
     def _open(self, path: Path, digest: str) -> optuna.Study:
         new = not path.exists()
+        _refuse_foreign(path)
         try:
             study: optuna.Study = self._optuna.create_study(
                 storage=self._optuna.storages.RDBStorage(f"sqlite:///{path}"),
@@ -158,7 +178,6 @@ class Proposals:
             ) from error
         if new or (known is None and not study.trials):
             study.set_user_attr(_DIGEST, digest)
-            self._enqueue_grid(study)
         elif known != digest:
             raise RunError(
                 f"{path} is a study of another space, configuration or folder of photos, or of another version. "
@@ -166,19 +185,36 @@ class Proposals:
             )
         return study
 
-    def _enqueue_grid(self, study: optuna.Study) -> None:
-        if self._hpo.strategy == "grid":
-            for combination in self._combinations():
-                study.enqueue_trial(combination)
+    def _enqueue_grid(self) -> None:
+        if self._hpo.strategy != "grid":
+            return
+        taken = self._places()
+        for place, combination in enumerate(self._combinations()):
+            if place not in taken:
+                self._study.enqueue_trial(combination, {_PLACE: place})
 
     def _requeue_lost(self) -> None:
-        for trial in self._study.get_trials(deepcopy=False):
-            if trial.state.name == "RUNNING":
-                # No other process writes here, so nobody works on it any more.
-                lost = self._optuna.Trial(self._study, trial._trial_id)
-                lost.set_user_attr(_LOST, True)
-                self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
-                self._study.enqueue_trial(trial.params)
+        """No other process writes here, so nobody works on what is running."""
+        everything = self._study.get_trials(deepcopy=False)
+        waiting = {_place(trial) for trial in everything if trial.state.name == "WAITING"}
+        for trial in everything:
+            if trial.state.name != "RUNNING":
+                continue
+            # First queued, then given up: a kill between the two leaves it in both, which is noticed here.
+            if _VALUES in trial.user_attrs and not _lost(trial) and _place(trial) not in waiting:
+                self._study.enqueue_trial(trial.params, {_PLACE: _place(trial)})
+            self._give_up(self._optuna.Trial(self._study, trial._trial_id))
+
+    def _give_up(self, trial: optuna.Trial) -> None:
+        trial.set_user_attr(_LOST, True)
+        self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+
+    def _places(self) -> set[int]:
+        return {_place(t) for t in self._study.get_trials(deepcopy=False) if not _lost(t)}
+
+    def _free_place(self) -> int:
+        taken = self._places()
+        return next(place for place in itertools.count() if place not in taken)
 
     def _combinations(self) -> list[dict[str, Any]]:
         choices: list[list[Any]] = [_listed(d) for d in self._space.dimensions]
@@ -239,6 +275,24 @@ def _digest(study: Study, fingerprint: str) -> str:
 
 def _lost(trial: optuna.trial.FrozenTrial) -> bool:
     return bool(trial.user_attrs.get(_LOST))
+
+
+def _place(trial: optuna.trial.FrozenTrial) -> int:
+    return int(trial.user_attrs.get(_PLACE, -1))
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Look without writing: Optuna would lay its tables into any database."""
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            database.execute("SELECT schema_version FROM version_info").fetchall()
+    except sqlite3.Error as error:
+        raise RunError(
+            f"{path} is no study that can be read ({first_line(error)}). "
+            "Type another run_dir; nothing in this one is changed."
+        ) from error
 
 
 def _listed(dimension: Dimension) -> list[Any]:

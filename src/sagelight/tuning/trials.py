@@ -99,14 +99,14 @@ def write_best(trial: Trial, fixed: Sequence[str], study: str, folder: Path) -> 
     """
     path = folder / "best.yaml"
     tuned = [f"{name}={text}" for name, text in trial.values.items()]
-    shared = [text for text in fixed if not _of_study(parse_override(text).key_or_group)]
+    shared = [text for text in fixed if not of_study(text)]
     write_text(path, experiment_file([*shared, *tuned], study))
     return path
 
 
-def _of_study(name: str) -> bool:
-    """Whether a setting says where or how the study ran, not what its trials compute."""
-    group, _, key = name.partition(".")
+def of_study(text: str) -> bool:
+    """Whether an override says where or how the study ran, not what its trials compute."""
+    group, _, key = parse_override(text).key_or_group.partition(".")
     return group in PLACE or (group == "hpo" and key not in CHOOSING)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +27,7 @@ from sagelight.features.table import weights_digest
 from sagelight.progress import ShowsProgress
 from sagelight.training.fit import Frozen, prepare_frozen, train_trial
 from sagelight.training.machine import probe
-from sagelight.tuning.pool import Computed, Doing, Ended, Epoch, Refused, Task
+from sagelight.tuning.pool import Computed, Doing, Ended, Epoch, Task
 
 # Settings of the data that say how it is drawn, not what it is.
 LOADING = ("batch_size", "eval_batch_size", "num_workers", "sampler")
@@ -37,6 +39,7 @@ T = TypeVar("T")
 def work(connection: Connection, task: Task) -> None:
     """Do a task, telling the parent each epoch and each end; ends quietly when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _log_into(task.folder / LOGS / f"{task.trials[0][0] + 1}.txt")
     torch.set_num_threads(task.threads)
     try:
@@ -46,12 +49,19 @@ def work(connection: Connection, task: Task) -> None:
     except Exception as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, SagelightError) else _named(error)
-        if task.kind == "features":
-            connection.send(Refused(reason))
-        else:
+        # Where features cannot be computed, the trials that need them meet the same fault, and say so.
+        if task.kind != "features":
             for number, _ in task.trials:
                 connection.send(Ended(number, reason))
     sys.stdout.flush()
+
+
+def _end_with_parent() -> None:
+    """Whoever is left without a parent would train for nobody, and hold the trial's folder."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
 
 
 def _fit(connection: Connection, task: Task) -> None:
@@ -79,6 +89,10 @@ def _heads(connection: Connection, task: Task) -> None:
             known[start] = weights_digest(frozen.network), frozen
         # Random backbones of different seeds are different backbones.
         backbone, frozen = known[start]
+        if not all(dataset.whole for dataset in frozen.served.values()):
+            # What could not be read is left out of each batch, which a batch of heads does not do.
+            _fit(connection, replace(task, kind="fit", trials=((number, overrides),)))
+            continue
         resolve(config, probe(), len(frozen.index.splits["train"]))
         trial = HeadTrial(number, config, frozen.network.head)
         groups.setdefault(backbone, ([], frozen))[0].append(trial)
@@ -106,8 +120,10 @@ def _train_batch(connection: Connection, trials: Sequence[HeadTrial], frozen: Fr
             return True
         better = min if config.hpo.mode == "min" else max
         value = row[config.hpo.metric]
-        best[number] = better(best.get(number, value), value)
-        connection.send(Epoch(number, {**row, "objective": best[number]}))
+        if math.isfinite(value):
+            best[number] = better(best.get(number, value), value)
+            row = {**row, "objective": best[number]}
+        connection.send(Epoch(number, row))
         stop = bool(connection.recv())
         if stop or row["epoch"] >= config.trainer.max_epochs:
             connection.send(Ended(number))

@@ -152,6 +152,7 @@ def test_a_limit_of_validation_holds_for_batches_too(base: list[str]) -> None:
         assert_equal(rows, alone(words, 0))
 
 
+@pytest.mark.slow
 def test_a_head_that_is_stopped_changes_no_other(base: list[str]) -> None:
     trials = [[*base, *more] for more in OTHER_ORDER]
     whole = together(trials)
@@ -161,6 +162,7 @@ def test_a_head_that_is_stopped_changes_no_other(base: list[str]) -> None:
         assert_equal(ours, theirs[: len(ours)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_head_that_diverges_changes_no_other(base: list[str], optimizer: str) -> None:
     trials = [[*base, f"optimizer={optimizer}", *more] for more in VARIED[:3]]

@@ -121,6 +121,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return out
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_without_losing_or_repeating_a_trial(photos: Path) -> None:
     process = start(*heads(photos))
     wait_for(process, "trial ", 2)

@@ -147,6 +147,7 @@ def test_a_batch_that_is_too_large_fails_alone(
     assert "data.batch_size=64 is larger than the 24 training photos" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_is_kept_with_its_reason(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,6 +203,7 @@ def test_a_study_ends_early_when_its_criterion_is_met(
     assert rows() == ended
 
 
+@pytest.mark.slow
 def test_weak_trials_stop_early_and_strong_ones_have_all_epochs(photos: Path) -> None:
     rates = "optimizer.lr=0.02,0.03,0.00001,0.00002,0.04"
     more = [*HEADS, rates, "hpo.strategy=grid", "hpo.early_stopping=true", "hpo.metric=val/loss"]
@@ -305,6 +307,7 @@ def test_two_studies_in_one_folder_are_refused_and_nothing_is_lost(
     assert rows()[:2] == done
 
 
+@pytest.mark.slow
 def test_the_folder_is_found_again_with_more_jobs_too(photos: Path) -> None:
     more = [word for word in words(photos, *HEADS, RATES) if not word.startswith("run_dir=")]
     for jobs in (2, 3):

@@ -58,7 +58,7 @@ def resolve(config: Config, machine: Machine, training_photos: int) -> list[Choi
 
 def guard(config: Config) -> None:
     """Prove that no `auto` is left but those that training does not read; another one is our bug."""
-    names = (name for name, _ in walk(Config) if not name.startswith(("cloud.", "hpo.backend")))
+    names = (name for name, _ in walk(Config) if not name.startswith("cloud."))
     left = [name for name in names if lookup(config, name) == AUTO]
     if left:
         raise RuntimeError(f"unresolved auto in {', '.join(left)}")
@@ -133,6 +133,9 @@ def _features(config: Config) -> list[Choice]:
 
 def _rest(config: Config) -> list[Choice]:
     choices = []
+    if config.hpo.backend == AUTO:
+        # Whoever trains is where the study runs.
+        config.hpo.backend = "local"
     if config.hpo.direction == AUTO:
         direction = natural_direction(config.hpo.metric)
         choices.append(Choice("hpo.direction", direction, config.hpo.metric))

@@ -105,7 +105,8 @@ def _fingerprint(folder: Path) -> str | None:
 
 
 def _refuse_used(folder: Path) -> None:
-    if folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir()):
+    # Hidden are the lock, and what a kill left of a file that was being written.
+    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise RunError(
             f"run_dir={folder} is not empty, and nothing in it is overwritten. Type another run_dir"
             + (", or resume=auto to continue it." if (folder / "config.yaml").is_file() else ".")

@@ -32,7 +32,7 @@ TURNS = 3
 
 
 def main() -> None:
-    base = Path(sys.argv[1])
+    base, began = Path(sys.argv[1]), time.monotonic()
     study = base / "study"
     _run("sagemaker", *STUDY, "cloud=rehearsal", f"run_dir={study}")
     local = base / "local"
@@ -53,6 +53,7 @@ def main() -> None:
     print(
         f"overhead a job: {min(overheads):.1f} to {max(overheads):.1f} s on {os.cpu_count()} cores, {cpu_name()}"
     )
+    print(f"the whole way: {(time.monotonic() - began) / 60:.1f} minutes")
     write_json(base / "rehearsed.json", {"accuracies": accuracies, "overhead_seconds": overheads})
     sys.exit(accuracies[0] != accuracies[1])
 

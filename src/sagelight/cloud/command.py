@@ -13,7 +13,6 @@ from sagelight.cli import refuse_flags
 from sagelight.cloud.client import Aws
 from sagelight.cloud.follow import TRAINING, JobState, follow
 from sagelight.cloud.plan import Plan, make_plan
-from sagelight.cloud.request import objective_type
 from sagelight.cloud.results import (
     best_overrides,
     fetch_results,
@@ -27,7 +26,7 @@ from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError, ConfigError, Interrupted
 from sagelight.training.command import closing
 from sagelight.training.run import FINISHED
-from sagelight.tuning.study import MULTIRUN, Study, read_study
+from sagelight.tuning.study import MULTIRUN, Study, maximizes, read_study
 from sagelight.tuning.trials import Trial, best_trial, read_trials, table, write_best
 
 DRY_RUN = {"dry_run=true": True, "dry_run=false": False}
@@ -122,8 +121,9 @@ def _report(plan: Plan, rows: Sequence[Trial], folder: Path) -> None:
     from sagelight.reporting.study import StudyFacts, write_study_report
 
     hpo = plan.study.config.hpo
-    maximize = objective_type(hpo) == "Maximize"
-    facts = StudyFacts(plan.request.name, hpo.metric, maximize, hpo.strategy, plan.study.space)
+    facts = StudyFacts(
+        plan.request.name, hpo.metric, maximizes(hpo), hpo.strategy, plan.study.space
+    )
     write_study_report(folder, facts, rows)
 
 
@@ -138,7 +138,7 @@ def _close_inner_study(aws: Aws, state: JobState, plan: Plan, folder: Path) -> N
     rows = read_trials(folder)
     print(table(rows))
     print(f"trials  {folder / 'trials.csv'}\nreport  {folder / 'report.html'}")
-    best = best_trial(rows, objective_type(plan.study.config.hpo) == "Maximize")
+    best = best_trial(rows, maximizes(plan.study.config.hpo))
     if best is not None:
         file = write_best(best, plan.study.fixed, state.name, folder)
         print(f"best    {' '.join(f'{k}={v}' for k, v in best.values.items())}\n        {file}")

@@ -11,14 +11,13 @@ from typing import Any
 
 from sagelight.bundle.provenance import COMMIT_VARIABLE
 from sagelight.cloud.settings import CloudSettings
-from sagelight.config.check import natural_direction
 from sagelight.config.hyperparameters import encode
 from sagelight.config.setting import AUTO
 from sagelight.container.paths import CHECKPOINT_KEY, CHECKPOINTS, TRAINING, WEIGHTS
 from sagelight.training.metric_line import metric_definitions
 from sagelight.tuning.ranges import api_ranges
 from sagelight.tuning.settings import HpoSettings
-from sagelight.tuning.study import Study
+from sagelight.tuning.study import Study, maximizes
 
 OBJECTIVE = "objective"
 PROGRAM = "sagelight_job.py"
@@ -149,8 +148,7 @@ def tuning_request(study: Study, place: Place, payload: Payload) -> Request:
 
 def objective_type(hpo: HpoSettings) -> str:
     """`Maximize` or `Minimize`, as the API writes it."""
-    direction = natural_direction(hpo.metric) if hpo.direction == AUTO else hpo.direction
-    return direction.capitalize()
+    return "Maximize" if maximizes(hpo) else "Minimize"
 
 
 def _training(cloud: CloudSettings, place: Place, payload: Payload) -> dict[str, Any]:

@@ -128,6 +128,8 @@ class _Engine:
         self._deaths: dict[str, int] = {}
         self._prepared = False
         self._photos = 0
+        # Looked at when a trial ends, not with every message: whether a study has converged takes seconds.
+        self._enough = self._criteria_met()
         self._began = time.monotonic()
         self._view = StudyView(study, folder, proposals.budget, proposals.maximize)
 
@@ -195,7 +197,7 @@ class _Engine:
     def _over(self) -> bool:
         limit = self._hpo.max_study_seconds
         late = limit is not None and time.monotonic() - self._began > limit
-        return late or self._criteria_met()
+        return late or self._enough
 
     def _withdraw_waiting(self) -> None:
         for task in self._waiting:
@@ -314,6 +316,7 @@ class _Engine:
         else:
             better = max if self._proposals.maximize else min
             self._proposals.complete(number, better(running.curve), seconds)
+        self._enough = self._criteria_met()
         shutil.rmtree(running.folder, ignore_errors=True)
         write_trials(self._proposals.trials(), self._folder)
 

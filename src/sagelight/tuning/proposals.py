@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from sagelight.config.check import natural_direction
 from sagelight.config.save import config_digest
-from sagelight.config.setting import AUTO
 from sagelight.errors import RunError, first_line
 from sagelight.tuning.space import Categorical, Continuous, Dimension, Integer, Space
-from sagelight.tuning.study import Study
+from sagelight.tuning.study import Study, maximizes
 from sagelight.tuning.trials import State, Trial
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ class Proposals:
         self._space = study.space
         self._seed = study.config.seed
         self._epochs = study.config.trainer.max_epochs
-        self.maximize = maximizes(study)
+        self.maximize = maximizes(study.config.hpo)
         self._study = self._open(folder / DATABASE, _digest(study, fingerprint))
         self._asked: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
@@ -241,13 +239,6 @@ class Proposals:
             else pruners.NopPruner()
         )
         return found
-
-
-def maximizes(study: Study) -> bool:
-    """Whether a larger `hpo.metric` is better."""
-    hpo = study.config.hpo
-    direction = natural_direction(hpo.metric) if hpo.direction == AUTO else hpo.direction
-    return direction == "maximize"
 
 
 def _import_optuna() -> Any:

@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 
 from omegaconf import OmegaConf
 
-from sagelight.config.check import check
+from sagelight.config.check import check, natural_direction
 from sagelight.config.compose import compose, compose_with_sweep, to_config
 from sagelight.config.grammar import parse_override
 from sagelight.config.groups import GROUPS
 from sagelight.config.schema import Config
+from sagelight.config.setting import AUTO
 from sagelight.errors import ConfigError
+from sagelight.tuning.settings import HpoSettings
 from sagelight.tuning.space import Space, read_space
 
 MULTIRUN = ("-m", "--multirun")
@@ -38,6 +40,12 @@ class Study:
     def trial(self, values: dict[str, str]) -> list[str]:
         """The overrides of one trial: the fixed ones, then a Hydra text for each name of the space."""
         return [*self.fixed, *(f"{name}={text}" for name, text in values.items())]
+
+
+def maximizes(hpo: HpoSettings) -> bool:
+    """Whether a larger `hpo.metric` is better, `auto` resolved."""
+    direction = natural_direction(hpo.metric) if hpo.direction == AUTO else hpo.direction
+    return direction == "maximize"
 
 
 def read_study(words: Sequence[str]) -> Study:

@@ -10,7 +10,6 @@ that a kill costs a second and not the import of torch; `SEED` in the environmen
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -29,6 +28,7 @@ from PIL import Image
 
 from sagelight.bundle.provenance import cpu_name
 from sagelight.cli import main as launch
+from sagelight.forking import get_ready
 
 JOBS = 6
 MOST_KILLS = 4
@@ -55,13 +55,12 @@ def main() -> None:
     wanted = int(sys.argv[1])
     chance = random.Random(int(os.environ.get("SEED", "0")))
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    multiprocessing.set_forkserver_preload(["sagelight.tuning.worker"])
     started = time.monotonic()
     kills, studies, lost, repeated, failed, stuck = 0, 0, 0, 0, 0, 0
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         _make_photos(Path("photos"), np.random.default_rng(0))
-        forkserver.ensure_running()
+        get_ready("sagelight.tuning.worker")
         while kills < wanted:
             words = [*COMMON, *(WHOLE if studies % 4 == 3 else HEADS)]
             before: Rows = {}

@@ -1,21 +1,19 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
-from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
 from images import make_folder
+from sagelight.forking import get_ready
 
 # One thread a process: the test processes share the cores, and waiting for each other's threads costs more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 # The rehearsal and the studies of one test process fork from the same server, which loads what both need once.
-multiprocessing.set_forkserver_preload(["torch", "boto3", "sagelight.tuning.worker"])
-forkserver.ensure_running()
+get_ready("torch", "boto3", "sagelight.tuning.worker")
 
 CLASSES = {"blue": 14, "green": 12, "red": 10}
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from sagelight.errors import ConfigError, Interrupted, SagelightError, suggestion
-from sagelight.processes import end_quickly
+from sagelight.processes import collect_rarely
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def guarded(command: Callable[[], None]) -> int:
     """Run a command, and turn what ends it into an exit code and at most one message."""
-    end_quickly()
+    collect_rarely()
     try:
         command()
     except SagelightError as error:

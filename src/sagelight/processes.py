@@ -20,11 +20,19 @@ T = TypeVar("T")
 REFUSED = 2
 # The others wait while the first looks at the photos. A process that dies takes the rest with it at once.
 LONGEST_WAIT = timedelta(hours=2)
+_MANY_OBJECTS = 100_000
+_USUALLY = gc.get_threshold()
 
 
-def end_quickly() -> None:
-    """Let this process end without a last search for garbage among all that torch has loaded, seconds of it."""
+def collect_rarely() -> None:
+    """Start and end this process without searching for garbage among all that torch loads, seconds of it."""
+    gc.set_threshold(_MANY_OBJECTS)
     atexit.register(gc.freeze)
+
+
+def collect_as_usual() -> None:
+    """Search for garbage as often as Python does, before tensors could be part of it."""
+    gc.set_threshold(*_USUALLY)
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from sagelight.tuning.study import MULTIRUN, Study, maximizes, read_study
 from sagelight.tuning.trials import Trial, best_trial, read_trials, table, write_best
 
 DRY_RUN = {"dry_run=true": True, "dry_run=false": False}
-# AWS allows far more questions; a rehearsed job should not wait for the next one.
-SECONDS_BETWEEN_LOOKS = 0.5
+# Those who share an account at AWS share the questions that it allows a second; a rehearsal is asked by one.
+SECONDS_BETWEEN_LOOKS = {"aws": 2.0, "rehearsal": 0.2}
 
 
 def train_in_cloud(words: list[str]) -> None:
@@ -44,6 +44,10 @@ def train_in_cloud(words: list[str]) -> None:
     dry, words = _take_dry_run(words)
     refuse_flags([word for word in words if word not in MULTIRUN])
     study = read_study(words)
+    if not dry and _starts_rehearsal(study.config.cloud):
+        from sagelight.rehearsal.program import load_programs
+
+        load_programs()
     plan = make_plan(study)
     print(described(plan))
     if dry:
@@ -78,7 +82,7 @@ def _folder(plan: Plan) -> Path:
 @contextmanager
 def backend(cloud: CloudSettings) -> Iterator[CloudSettings]:
     """Where the API answers: AWS, or a rehearsal that lives as long as the block."""
-    if cloud.name != "rehearsal" or cloud.endpoint_url:
+    if not _starts_rehearsal(cloud):
         yield cloud
         return
     from sagelight.rehearsal.server import rehearsal
@@ -87,13 +91,17 @@ def backend(cloud: CloudSettings) -> Iterator[CloudSettings]:
         yield replace(cloud, endpoint_url=running.url)
 
 
+def _starts_rehearsal(cloud: CloudSettings) -> bool:
+    return cloud.name == "rehearsal" and not cloud.endpoint_url
+
+
 def _run(aws: Aws, plan: Plan, folder: Path) -> None:
     cloud, name = plan.study.config.cloud, plan.request.name
     send(aws, plan)
     if not cloud.follow:
         print(f"started {name}. {_come_back(name)}")
         return
-    state = _followed(aws, name)
+    state = _followed(aws, name, cloud)
     if plan.study_inside:
         _close_inner_study(aws, state, plan, folder)
         return
@@ -188,9 +196,9 @@ def _refuse_failed(state: JobState, advice: str) -> None:
         raise CloudError(f"{state.name} failed: {reason}. {advice}".strip())
 
 
-def _followed(aws: Aws, name: str) -> JobState:
+def _followed(aws: Aws, name: str, cloud: CloudSettings) -> JobState:
     try:
-        return follow(aws, name, SECONDS_BETWEEN_LOOKS)
+        return follow(aws, name, SECONDS_BETWEEN_LOOKS[cloud.name])
     except KeyboardInterrupt as stop:
         raise Interrupted(f"{name} goes on. {_come_back(name)}") from stop
 

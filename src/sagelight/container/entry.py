@@ -17,7 +17,7 @@ from sagelight.config.hyperparameters import decode
 from sagelight.config.schema import Config
 from sagelight.container.paths import BASE, CHECKPOINT_KEY, SHARDS, TRAINING, WEIGHTS, JobPaths
 from sagelight.errors import RunError, SagelightError
-from sagelight.processes import Processes, end_quickly
+from sagelight.processes import Processes, collect_as_usual, collect_rarely
 
 CLOUD_COMMAND = "python launch/sagemaker.py"
 # What the run's directory holds for continuing only.
@@ -32,7 +32,7 @@ def main() -> int:
         0 done; 2 the person's input, with the message in the failure file and on stderr, which SageMaker shows
         as the failure's reason. Our own faults raise.
     """
-    end_quickly()
+    collect_rarely()
     # Unbuffered, as containers are, a line and its end are two writes, and the toolkit makes a line of each.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
@@ -86,6 +86,7 @@ def _study(paths: JobPaths, overrides: list[str]) -> None:
     from sagelight.tuning.local import run_study
     from sagelight.tuning.study import read_study
 
+    collect_as_usual()
     here = _places(paths, [t for t in overrides if not parse_override(t).is_sweep_override()])
     folder = paths.checkpoints / STUDY
     study = read_study(["-m", *overrides, *here, f"run_dir='{folder}'", "hpo.backend=local"])
@@ -116,6 +117,7 @@ def _fit(paths: JobPaths) -> None:
         unpack_shards(paths.channel(TRAINING))
     from sagelight.training.fit import fit
 
+    collect_as_usual()
     outcome = fit(config, f"{CLOUD_COMMAND} {shlex.join(overrides)}")
     if outcome is None:
         return

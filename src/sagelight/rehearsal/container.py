@@ -141,8 +141,8 @@ class Container:
         return {
             **os.environ,
             **self.environment,
-            # The toolkit starts torchrun by its name; in AWS's image it lies on the path.
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            # An image has a path of its own, with torchrun on it, which the toolkit starts by its name.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
             **self.request.get("Environment", {}),
             "SAGEMAKER_BASE_DIR": str(self.base),
             "SAGEMAKER_TRAINING_MODULE": TOOLKIT_MODULE,

@@ -6,25 +6,23 @@ that has torch already, which begins to load it when the rehearsal begins.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from sagelight.forking import FORKING, get_ready
+
 # The service gives a stopped container this long between SIGTERM and SIGKILL.
 GRACE_SECONDS = 120
-_CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def get_ready() -> None:
+def load_programs() -> None:
     """Begin to load what every program needs; returns at once."""
-    _CONTEXT.set_forkserver_preload(["torch", "boto3"])
-    forkserver.ensure_running()
+    get_ready("torch", "boto3")
 
 
 class TrainProgram:
@@ -36,8 +34,8 @@ class TrainProgram:
 
     def __init__(self, variables: Mapping[str, str], folder: Path) -> None:
         """Start it in `folder`, with exactly these environment variables."""
-        reader, writer = _CONTEXT.Pipe(duplex=False)
-        self._process = _CONTEXT.Process(target=_train, args=(writer, dict(variables), folder))
+        reader, writer = FORKING.Pipe(duplex=False)
+        self._process = FORKING.Process(target=_train, args=(writer, dict(variables), folder))
         self._process.start()
         writer.close()
         self.output = os.fdopen(os.dup(reader.fileno()), errors="replace")

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sagelight.errors import CloudError
-from sagelight.rehearsal.program import get_ready
+from sagelight.rehearsal.program import load_programs
 from sagelight.rehearsal.service import Refusal, SageMaker
 
 HOST = "127.0.0.1"
@@ -38,7 +38,7 @@ class Rehearsal:
         from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        get_ready()
+        load_programs()
         try:
             self._server = make_server(HOST, port, self._answer, threaded=True)
         except (OSError, SystemExit) as error:

@@ -11,6 +11,7 @@ from sagelight.config.compose import load
 from sagelight.config.grammar import hydra_text
 from sagelight.config.schema import Config
 from sagelight.errors import ConfigError, RunError
+from sagelight.processes import collect_as_usual
 from sagelight.tuning.study import MULTIRUN, PROMISED, Study, read_study
 from sagelight.tuning.trials import table
 
@@ -38,6 +39,7 @@ def _train(config: Config, words: list[str]) -> None:
     # Torch loads for seconds; a typo should not wait for it.
     from sagelight.training.fit import fit
 
+    collect_as_usual()
     started = LOCAL.command if Path(sys.argv[0]).name == "local.py" else "sagelight"
     outcome = fit(config, f"{started} {shlex.join(words)}".strip())
     if outcome is not None:

@@ -6,15 +6,13 @@ whether it shall go on; the parent answers.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
-_CONTEXT = multiprocessing.get_context("forkserver")
+from sagelight.forking import FORKING, get_ready
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,9 @@ class Worker:
     """One process and the task that it works on."""
 
     def __init__(self, task: Task) -> None:
-        from sagelight.tuning.worker import work
-
         self.task = task
-        self.connection, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=work, args=(theirs, task), daemon=False)
+        self.connection, theirs = FORKING.Pipe()
+        self.process = FORKING.Process(target=_work, args=(theirs, task), daemon=False)
         self.process.start()
         theirs.close()
 
@@ -102,8 +98,7 @@ class Pool:
     """The processes that work at the moment."""
 
     def __init__(self) -> None:
-        _CONTEXT.set_forkserver_preload(["sagelight.tuning.worker"])
-        forkserver.ensure_running()
+        get_ready("sagelight.tuning.worker")
         self.workers: list[Worker] = []
 
     def start(self, task: Task) -> None:
@@ -132,3 +127,10 @@ class Pool:
             worker.process.join()
             worker.connection.close()
         self.workers.clear()
+
+
+def _work(connection: Connection, task: Task) -> None:
+    # Only the process that works needs torch.
+    from sagelight.tuning.worker import work
+
+    work(connection, task)

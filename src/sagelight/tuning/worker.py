@@ -24,6 +24,7 @@ from sagelight.config.schema import Config
 from sagelight.errors import SagelightError, first_line
 from sagelight.features.heads import Features, HeadTrial, train_heads
 from sagelight.features.table import weights_digest
+from sagelight.processes import collect_as_usual
 from sagelight.progress import ShowsProgress
 from sagelight.training.fit import Frozen, prepare_frozen, train_trial
 from sagelight.training.machine import probe
@@ -39,6 +40,7 @@ T = TypeVar("T")
 def work(connection: Connection, task: Task) -> None:
     """Do a task, telling the parent each epoch and each end; ends quietly when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    collect_as_usual()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _log_into(task.folder / LOGS / f"{task.trials[0][0] + 1}.txt")
     torch.set_num_threads(task.threads)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sagelight.bundle.provenance import cpu_name
+from sagelight.config.compose import compose
 from sagelight.files import write_json
 
 DOOR = Path(__file__).resolve().parents[1] / "launch" / "local.py"
@@ -51,6 +52,7 @@ def price(folder: Path, words: list[str]) -> dict[str, Any]:
     epochs = sum(int(row["trainer.max_epochs"]) for row in rows)
     naive_photos = epochs * (counts["train"] + counts["validation"])
     naive = [naive_photos * value for value in each]
+    by_hand = [naive_photos * value for value in _by_hand(words)]
     return {
         "photos": sum(counts.values()),
         "through the backbone": photos,
@@ -58,6 +60,8 @@ def price(folder: Path, words: list[str]) -> dict[str, Any]:
         "naive photos": naive_photos,
         "naive seconds, scaled from two short trials": naive,
         "ratio": [value / seconds for value in naive],
+        "by hand, with Lightning and Optuna, scaled from two short trials": by_hand,
+        "ratio to that": [value / seconds for value in by_hand],
     }
 
 
@@ -65,7 +69,6 @@ def heads(folder: Path, words: list[str]) -> dict[str, Any]:
     """Seconds of a head's epoch: twenty heads with their own rates in one pass, and one head alone, in turn."""
     import torch
 
-    from sagelight.config.compose import compose
     from sagelight.config.resolve import resolve
     from sagelight.features.heads import Features, HeadTrial, train_heads
     from sagelight.training.fit import prepare_frozen
@@ -192,6 +195,20 @@ def _seconds_per_photo(folder: Path, base: list[str]) -> float:
     return 1 / statistics.median(
         float(row["images_per_second"]) for row in _rows(folder / "metrics.csv")
     )
+
+
+def _by_hand(words: list[str]) -> list[float]:
+    """Seconds per photo of the study that benchmarks/by_hand.py writes out, of two trials."""
+    root = compose(["experiment=resnet50", *words]).data.root
+    assert root is not None
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("by_hand.py")), root, "2"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    found: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import resource
@@ -152,6 +153,19 @@ def test_what_a_kill_left_of_a_removal_is_computed_again(name: str) -> None:
     (place() / name).unlink()
     assert np.array_equal(take(compute), expected())
     assert compute.times == 2
+
+
+def test_what_a_kill_left_of_a_computation_is_removed_and_what_is_being_computed_is_not() -> None:
+    take(Counting())
+    dead, alive = digest({"name": "dead"}), digest({"name": "alive"})
+    for key in (dead, alive):
+        (Path("store") / f".{key}.x1" / "made").mkdir(parents=True)
+    with (Path("store") / f"{alive}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        take(Counting())
+        assert left() == {place().name, f".{alive}.x1"}
+    store().sweep()
+    assert left() == {place().name}
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,7 +187,9 @@ def test_a_study_whose_trials_all_fail_says_where_to_look(
     assert "failed: All training jobs failed." in told.err
     assert "The first trial said: trainer.accelerator=mps: this machine has none" in told.err
     assert "The whole log: logs job=digits-" in told.err
-    assert [row["state"] for row in read_csv(Path("failed/trials.csv"))] == ["Failed"] * 2
+    rows = read_csv(Path("failed/trials.csv"))
+    assert [row["state"] for row in rows] == ["Failed"] * 2
+    assert all(row["reason"] for row in rows)
     assert not Path("failed/best.yaml").exists()
 
 

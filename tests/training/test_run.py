@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,23 @@ def test_file_of_another_kind_is_no_checkpoint() -> None:
     torch.save({"weights": 1}, "x.ckpt")
     with pytest.raises(RunError, match="it holds no state_dict"):
         read_checkpoint(Path("x.ckpt"))
+
+
+def test_a_process_that_outlives_a_killed_training_does_not_hold_its_folder() -> None:
+    context = multiprocessing.get_context("fork")
+    running = context.Event()
+
+    def load() -> None:
+        running.set()
+        time.sleep(60)
+
+    with locked(Path("run")):
+        loader = context.Process(target=load)
+        loader.start()
+        assert running.wait(30)
+    try:
+        with locked(Path("run")):
+            assert loader.is_alive()
+    finally:
+        loader.kill()
+        loader.join()

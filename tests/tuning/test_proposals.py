@@ -267,6 +267,24 @@ def test_what_came_of_each_trial_is_kept() -> None:
     assert [trial.state for trial in proposals.trials()] == ["Completed", "Stopped", "Failed"]
 
 
+def test_what_is_kept_is_whole_after_every_trial_and_goes_on_elsewhere() -> None:
+    of, kept = study(*SPACE, "hpo.strategy=random", "hpo.max_jobs=4"), Path(DATABASE)
+    first = Proposals(of, Path(), PHOTOS, Path("machine"))
+    assert not kept.exists()
+    run(first, 2)
+    saved = kept.read_bytes()
+    # What runs is not copied, and what copies the folder sees no half of a write.
+    first.ask()
+    assert kept.read_bytes() == saved
+    on = Proposals(of, Path(), PHOTOS, Path("another machine"))
+    assert [trial.values for trial in on.trials()] == [
+        trial.values for trial in first.trials() if trial.state == "Completed"
+    ]
+    run(on, 2)
+    assert [trial.state for trial in on.trials()] == ["Completed"] * 4
+    assert [t.values for t in opened(of).trials()] == [t.values for t in on.trials()]
+
+
 def test_losses_are_minimized() -> None:
     proposals = opened(study(SPACE[0], "hpo.metric=val/loss"))
     assert not proposals.maximize

@@ -90,7 +90,7 @@ def _study(paths: JobPaths, overrides: list[str]) -> None:
     here = _places(paths, [t for t in overrides if not parse_override(t).is_sweep_override()])
     folder = paths.checkpoints / STUDY
     study = read_study(["-m", *overrides, *here, f"run_dir='{folder}'", "hpo.backend=local"])
-    outcome = run_study(study)
+    outcome = run_study(study, paths.scratch)
     if study.config.hpo.retrain and outcome.best_file is not None:
         words = [
             f"experiment={hydra_text(str(outcome.best_file))}",

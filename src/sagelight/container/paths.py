@@ -56,5 +56,10 @@ class JobPaths:
     def checkpoints(self) -> Path:
         return self.base / "checkpoints"
 
+    @property
+    def scratch(self) -> Path:
+        """The job's own: on its disk, and copied nowhere."""
+        return self.base / "scratch"
+
     def channel(self, name: str) -> Path:
         return self.base / "input" / "data" / name

@@ -27,6 +27,7 @@ def run_features(settings: FeaturesSettings) -> None:
         print(_line(each))
     total = sum(each.bytes for each in kept)
     if settings.clear:
+        store.sweep()
         for each in kept:
             store.remove(each.key)
     print(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,7 @@ class FeatureStore:
         key = digest(made_from)
         with self._written(key):
             self.folder.mkdir(parents=True, exist_ok=True)
+            self.sweep()
             with _locked(self.folder / f"{key}.lock"):
                 found = self._read(key)
                 if found is None:
@@ -94,6 +95,13 @@ class FeatureStore:
     def remove(self, key: str) -> None:
         """Forget an array; readers that have it open keep it."""
         shutil.rmtree(self.folder / key, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what killed processes had half computed."""
+        for scratch in self.folder.glob(".*.*"):
+            with (self.folder / f"{scratch.name.split('.')[1]}.lock").open("w") as file:
+                if _takes(file):
+                    shutil.rmtree(scratch, ignore_errors=True)
 
     def _read(self, key: str) -> tuple[NDArray[Any], dict[str, Any]] | None:
         place = self.folder / key
@@ -171,6 +179,14 @@ def checksum(path: Path) -> str:
         while block := file.read(_CHUNK):
             found.update(block)
     return found.hexdigest()
+
+
+def _takes(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

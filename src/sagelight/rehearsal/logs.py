@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from typing import Any
+
+from sagelight.cloud.client import error_code
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 SECONDS_BETWEEN_WRITES = 0.5
@@ -49,7 +50,12 @@ class LogStream:
             )
 
     def _create(self) -> None:
-        # Every job writes into the same group.
-        with suppress(self._logs.exceptions.ResourceAlreadyExistsException):
+        from botocore.exceptions import ClientError
+
+        try:
             self._logs.create_log_group(logGroupName=GROUP)
+        except ClientError as error:
+            # Every job writes into the same group. (A client's own exception classes are not safe among threads.)
+            if error_code(error) != "ResourceAlreadyExistsException":
+                raise
         self._logs.create_log_stream(logGroupName=GROUP, logStreamName=self._name)

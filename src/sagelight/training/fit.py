@@ -90,12 +90,15 @@ def fit(config: Config, command: str = "") -> Outcome | None:
         return Outcome(run.folder, finish(config, run, model, data, command))
 
 
-def train_trial(config: Config, watch: Watcher) -> None:
+def train_trial(config: Config, watch: Watcher) -> int:
     """Train one trial of a study, without measuring test or leaving a bundle; a started one is continued.
 
     Args:
         config: as for `fit`, with a run_dir of the trial's own; changed in place.
         watch: see `sagelight.training.callbacks.Watch`.
+
+    Returns:
+        How many photos went through a frozen backbone for it; 0 where features are not cached.
 
     Raises:
         SagelightError: as `fit`.
@@ -103,13 +106,14 @@ def train_trial(config: Config, watch: Watcher) -> None:
     processes = Processes()
     prepared = _prepare(config, processes)
     model, data = build(config, prepared.index, processes)
-    cache_features(config, model.network, data)
+    served = cache_features(config, model.network, data)
     with locked(prepared.run.folder), _explained(prepared.run), _quiet():
         _write_files(config, prepared)
         watcher = Watch(watch)
         trainer = build_trainer(config, prepared.run, processes, [watcher])
         train(trainer, model, data, prepared.run)
         watcher.tell(trainer)
+    return sum(dataset.computed for dataset in served.values())
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from sagelight.config.setting import AUTO
 from sagelight.errors import RunError
 
 FINISHED = "metrics.json"
+_HELD: set[IO[str]] = set()
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,11 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunError(
                 f"run_dir={folder}: another process is training there. Type another run_dir."
             )
-        yield
+        _HELD.add(file)
+        try:
+            yield
+        finally:
+            _HELD.discard(file)
 
 
 def _lock(file: IO[str]) -> bool:
@@ -141,6 +146,16 @@ def _lock(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _let_go() -> None:
+    """In a forked process: a loader process outlives a killed training for seconds, and must not hold its folder."""
+    for file in _HELD:
+        file.close()
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _is_locked(folder: Path) -> bool:

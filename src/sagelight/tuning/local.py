@@ -60,8 +60,11 @@ class StudyOutcome:
     photos: int
 
 
-def run_study(study: Study) -> StudyOutcome:
+def run_study(study: Study, scratch: Path | None = None) -> StudyOutcome:
     """Run a study to its end, or go on with the one that was interrupted.
+
+    Args:
+        scratch: where its database lies meanwhile, if not in the study's folder; see `Proposals`.
 
     Raises:
         RunError: the study's folder is another's, or another process is writing it; or all trials failed.
@@ -72,7 +75,7 @@ def run_study(study: Study) -> StudyOutcome:
     index = open_index(study.config.data)
     folder = study_folder(study, index.fingerprint)
     with locked(folder):
-        engine = _Engine(study, folder, Proposals(study, folder, index.fingerprint))
+        engine = _Engine(study, folder, Proposals(study, folder, index.fingerprint, scratch))
         try:
             engine.run()
         finally:
@@ -138,7 +141,7 @@ class _Engine:
             while self._fill():
                 for worker, message in self._pool.messages(_SECONDS):
                     self._hear(worker, message)
-                self._view.show(self._proposals.trials())
+                self._view.show(self._proposals.trials(), self._names_waiting())
 
     def close(self) -> None:
         self._pool.close()
@@ -205,6 +208,10 @@ class _Engine:
                 if self._running.pop(number, None) is not None:
                     self._proposals.withdraw(number)
         self._waiting.clear()
+
+    def _names_waiting(self) -> set[str]:
+        numbers = [number for task in self._waiting for number, _ in task.trials]
+        return {str(self._running[n].proposal.place + 1) for n in numbers if n in self._running}
 
     def _criteria_met(self) -> bool:
         scores = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shutil
 import sqlite3
 import warnings
 from contextlib import closing
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 from sagelight.config.save import config_digest
 from sagelight.errors import RunError, first_line
+from sagelight.files import atomic
 from sagelight.tuning.space import Categorical, Continuous, Dimension, Integer, Space
 from sagelight.tuning.study import Study, maximizes
 from sagelight.tuning.trials import State, Trial
@@ -44,11 +46,15 @@ class Proposal:
 class Proposals:
     """The trials of one study, in a database that only this process writes."""
 
-    def __init__(self, study: Study, folder: Path, fingerprint: str) -> None:
+    def __init__(
+        self, study: Study, folder: Path, fingerprint: str, scratch: Path | None = None
+    ) -> None:
         """Open the study of `folder`, or begin it; trials that were running when a process died are tried again.
 
         Args:
             fingerprint: of the photos; a study goes on with the same ones only.
+            scratch: works on the database there, and leaves a whole copy of it in `folder` after each trial. For a
+                folder that another program copies at any moment, as SageMaker does with checkpoints.
 
         Raises:
             RunError: Optuna is not installed, or the database is another study's, or no database.
@@ -59,7 +65,9 @@ class Proposals:
         self._seed = study.config.seed
         self._epochs = study.config.trainer.max_epochs
         self.maximize = maximizes(study.config.hpo)
-        self._study = self._open(folder / DATABASE, _digest(study, fingerprint))
+        self._kept = folder / DATABASE
+        self._database = _working_copy(self._kept, scratch) if scratch else self._kept
+        self._study = self._open(self._database, _digest(study, fingerprint))
         self._asked: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
         self._requeue_lost()
@@ -139,6 +147,9 @@ class Proposals:
         trial = self._asked.pop(number)
         trial.set_user_attr(_SECONDS, seconds)
         self._study.tell(trial, objective, state)
+        if self._database != self._kept:
+            with closing(sqlite3.connect(self._database)) as database, atomic(self._kept) as file:
+                file.write(database.serialize())
 
     def _frozen(self) -> list[optuna.trial.FrozenTrial]:
         return [t for t in self._study.get_trials(deepcopy=False) if t.state.name != "WAITING"]
@@ -284,6 +295,16 @@ def _refuse_foreign(path: Path) -> None:
             f"{path} is no study that can be read ({first_line(error)}). "
             "Type another run_dir; nothing in this one is changed."
         ) from error
+
+
+def _working_copy(kept: Path, scratch: Path) -> Path:
+    """The database in `scratch`, brought there from where it is kept unless it is there already."""
+    _refuse_foreign(kept)
+    scratch.mkdir(parents=True, exist_ok=True)
+    database = scratch / DATABASE
+    if kept.exists() and not database.exists():
+        shutil.copyfile(kept, database)
+    return database
 
 
 def _listed(dimension: Dimension) -> list[Any]:

@@ -53,11 +53,11 @@ def best_trial(trials: Sequence[Trial], maximize: bool) -> Trial | None:
 
 
 def write_trials(trials: Sequence[Trial], folder: Path) -> None:
-    """Leave trials.csv: trial, state, objective, every tuned value, seconds."""
+    """Leave trials.csv: trial, state, objective, every tuned value, seconds, and why it failed."""
     names = tuned_names(trials)
     write_csv(
         folder / TABLE,
-        ["trial", "state", "objective", *names, "seconds"],
+        ["trial", "state", "objective", *names, "seconds", "reason"],
         [
             [
                 trial.name,
@@ -65,6 +65,7 @@ def write_trials(trials: Sequence[Trial], folder: Path) -> None:
                 trial.objective,
                 *(trial.values.get(name) for name in names),
                 None if trial.seconds is None else round(trial.seconds, 1),
+                trial.reason,
             ]
             for trial in trials
         ],
@@ -72,7 +73,7 @@ def write_trials(trials: Sequence[Trial], folder: Path) -> None:
 
 
 def read_trials(folder: Path) -> list[Trial]:
-    """What `write_trials` has left; curves and reasons are not in it."""
+    """What `write_trials` has left; curves are not in it."""
     with (folder / TABLE).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [
@@ -81,6 +82,7 @@ def read_trials(folder: Path) -> list[Trial]:
             cast("State", row.pop("state")),
             _number(row.pop("objective")),
             seconds=_number(row.pop("seconds")),
+            reason=row.pop("reason"),
             values={name: text for name, text in row.items() if text},
         )
         for row in rows

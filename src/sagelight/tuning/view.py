@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -60,10 +60,10 @@ class StudyView:
             self._said = time.monotonic()
             print(self._doing, flush=True)
 
-    def show(self, trials: Sequence[Trial]) -> None:
-        """Bring what is shown up to date."""
+    def show(self, trials: Sequence[Trial], waiting: Container[str] = ()) -> None:
+        """Bring what is shown up to date; `waiting` names trials that no process works on yet."""
         if self._live:
-            self._live.update(self._table(trials))
+            self._live.update(self._table(trials, waiting))
             return
         ended = {trial.name for trial in trials if trial.state != "InProgress"}
         if self._told is None:
@@ -83,7 +83,7 @@ class StudyView:
         why = f": {trial.reason}" if trial.reason else ""
         return f"trial {trial.name}/{self._budget}  {trial.state}  {score}{so_far}  {values}{why}"
 
-    def _table(self, trials: Sequence[Trial]) -> Table:
+    def _table(self, trials: Sequence[Trial], waiting: Container[str]) -> Table:
         best = best_trial(trials, self._maximize)
         names = tuned_names(trials)
         table = Table(title=self._heading(trials, best), title_justify="left", box=None)
@@ -92,7 +92,7 @@ class StudyView:
         for trial in trials[-MOST_ROWS:]:
             table.add_row(
                 trial.name,
-                trial.state,
+                "Waiting" if trial.name in waiting else trial.state,
                 str(len(trial.curve)),
                 "" if trial.objective is None else f"{trial.objective:.4f}",
                 *(short(trial.values.get(name, "")) for name in names),

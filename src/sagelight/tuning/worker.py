@@ -68,7 +68,7 @@ def _end_with_parent() -> None:
 
 def _fit(connection: Connection, task: Task) -> None:
     ((number, overrides),) = task.trials
-    train_trial(compose(overrides), _watch(connection, number))
+    connection.send(Computed(train_trial(compose(overrides), _watch(connection, number))))
     connection.send(Ended(number))
 
 

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import boto3
+import pytest
+
+from rehearsal.conftest import Stage
+from sagelight.rehearsal.logs import LogStream
+from sagelight.rehearsal.server import REGION
+
+JOBS = 8
+
+
+@pytest.fixture
+def _switching_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_switching_often")
+def test_jobs_that_begin_together_find_the_same_group(stage: Stage) -> None:
+    url = stage.running.url
+    logs = boto3.client(
+        "logs", REGION, endpoint_url=url, aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    together = Barrier(JOBS)
+
+    def begin(number: int) -> None:
+        together.wait()
+        stream = LogStream(logs, f"job-{number}")
+        stream.write(f"line of {number}")
+        stream.close()
+
+    with ThreadPoolExecutor(JOBS) as threads:
+        list(threads.map(begin, range(JOBS)))
+    groups = stage.logs.describe_log_groups()["logGroups"]
+    streams = stage.logs.describe_log_streams(logGroupName=groups[0]["logGroupName"])["logStreams"]
+    assert len(groups) == 1
+    assert {s["logStreamName"].split("/")[0] for s in streams} == {f"job-{n}" for n in range(JOBS)}

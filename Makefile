@@ -4,6 +4,8 @@
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# One process more than there are cores: many tests wait for others' processes.
+PYTEST := .venv/bin/python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 8 --dist worksteal -q
 STAMP := .venv/.installed
 
 .PHONY: demo test check slow rehearse format venv lock clean
@@ -12,7 +14,7 @@ demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --cov --cov-report=term --cov-fail-under=90 -m "not slow" -q
+	$(PYTEST) --cov --cov-report=term --cov-fail-under=90 -m "not slow"
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -22,7 +24,7 @@ check: $(STAMP)
 
 # The tests that take minutes, and studies that are killed at random moments.
 slow: $(STAMP)
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m slow -q
+	$(PYTEST) -m slow
 	$(BIN)/python benchmarks/kills.py 40
 
 # The whole SageMaker journey on this machine, compared with the local run, and what it costs on top.

@@ -29,9 +29,10 @@ from PIL import Image
 from sagelight.bundle.provenance import cpu_name
 from sagelight.cli import main as launch
 from sagelight.forking import get_ready
+from sagelight.tuning import local, proposals
 
 JOBS = 6
-MOST_KILLS = 4
+MOST_KILLS = 6
 # A study ends in less when nobody disturbs it.
 SECONDS = 4.0
 TRIES = 20
@@ -65,7 +66,10 @@ def main() -> None:
             words = [*COMMON, *(WHOLE if studies % 4 == 3 else HEADS)]
             before: Rows = {}
             for _ in range(min(chance.randint(1, MOST_KILLS), wanted - kills)):
-                kills += _killed(words, server, chance)
+                hit = _killed(words, server, chance)
+                if not hit:
+                    break
+                kills += hit
                 now = _ended()
                 lost += _missing(before, now)
                 before = now

@@ -11,7 +11,15 @@ from sagelight.serving.predictor import Predictor
 from stories.commands import run
 
 
-@pytest.mark.parametrize("name", group_choices("experiment"))
+# Most of a minute each; their configurations are executed with a smaller network by the README's commands too.
+LARGE = ("vit_b_16", "efficientnet_v2_s")
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])
+    for name in group_choices("experiment")
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_trains_and_answers(name: str, photos: Path) -> None:
     own = [] if name in ("digits", "smoke") else [f"data.root={photos}", "data.image_size=32"]
     words = ["trainer=smoke", "model.weights=none", "data.batch_size=4", "run_dir=run"]

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
+from importlib import import_module
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ from PIL import Image
 from sagelight.bundle.provenance import cpu_name
 from sagelight.cli import main as launch
 from sagelight.forking import get_ready
-from sagelight.tuning import local, proposals
 
 JOBS = 6
 MOST_KILLS = 6
@@ -62,6 +62,8 @@ def main() -> None:
         os.chdir(scratch)
         _make_photos(Path("photos"), np.random.default_rng(0))
         get_ready("sagelight.tuning.worker")
+        for name in ("optuna", "sagelight.tuning.local"):
+            import_module(name)
         while kills < wanted:
             words = [*COMMON, *(WHOLE if studies % 4 == 3 else HEADS)]
             before: Rows = {}

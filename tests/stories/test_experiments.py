@@ -10,8 +10,7 @@ from sagelight.config.groups import group_choices
 from sagelight.serving.predictor import Predictor
 from stories.commands import run
 
-
-# Most of a minute each; their configurations are executed with a smaller network by the README's commands too.
+# Half a minute each; make slow trains them.
 LARGE = ("vit_b_16", "efficientnet_v2_s")
 NAMES = [
     pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])

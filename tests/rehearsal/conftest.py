@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -118,3 +119,12 @@ def stage() -> Iterator[Stage]:
         made = Stage(running, *clients)
         made.s3.create_bucket(Bucket=BUCKET)
         yield made
+
+
+@pytest.fixture
+def _switching_often() -> Iterator[None]:
+    """Threads meet in the middle of whatever they do."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

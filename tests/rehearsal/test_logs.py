@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -13,14 +11,6 @@ from sagelight.rehearsal.logs import LogStream
 from sagelight.rehearsal.server import REGION
 
 JOBS = 8
-
-
-@pytest.fixture
-def _switching_often() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("_switching_often")

@@ -44,6 +44,7 @@ class Rehearsal:
         except (OSError, SystemExit) as error:
             raise CloudError(f"port {port} is taken. Type port=0 for any free one.") from error
         self._moto = moto
+        self._moto_lock = threading.Lock()
         self.url = f"http://{HOST}:{self._server.server_port}"
         self.sagemaker = SageMaker(REGION, ACCOUNT, self._clients(), self.environment)
         self._thread = threading.Thread(
@@ -88,7 +89,9 @@ class Rehearsal:
             return self._interrupt(path.removeprefix(INTERRUPT), start)
         target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
         if not target.startswith(TARGET):
-            answered: Iterable[bytes] = self._moto(environ, start)
+            # moto throws an object's content away while another thread reads it.
+            with self._moto_lock:
+                answered: Iterable[bytes] = self._moto(environ, start)
             return answered
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body = json.loads(environ["wsgi.input"].read(length) or b"{}")

@@ -6,8 +6,9 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 PYTEST := .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal -q
 STAMP := .venv/.installed
+SMDEBUG := .venv-smdebug
 
-.PHONY: demo test check coverage slow rehearse format venv lock clean
+.PHONY: demo test check coverage slow compat rehearse format venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
@@ -29,6 +30,16 @@ coverage: $(STAMP)
 slow: $(STAMP)
 	$(PYTEST) -m slow
 	$(BIN)/python benchmarks/kills.py 40
+
+# The real smdebug reads our trials, and we read its own. Its environment takes torch from ours.
+compat: $(STAMP) $(SMDEBUG)/.installed
+	$(PYTEST) tests/compat
+
+$(SMDEBUG)/.installed: requirements/smdebug.txt
+	$(BIN)/python -m venv $(SMDEBUG)
+	$(SMDEBUG)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/smdebug.txt
+	$(SMDEBUG)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps smdebug==1.0.34
+	@touch $@
 
 # The whole SageMaker journey on this machine, compared with the local run, and what it costs on top.
 rehearse: $(STAMP)
@@ -56,4 +67,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv runs data
+	rm -rf .venv $(SMDEBUG) runs data

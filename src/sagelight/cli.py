@@ -82,6 +82,12 @@ LOCAL = Door(
             "sagelight.features.command:FeaturesSettings",
             "sagelight.features.command:run_features",
         ),
+        "debug": Verb(
+            "Rules about the tensors of a training, from what SageMaker's debugger or smdebug has left.",
+            "debug trial=tensors rules=[VanishingGradient,Overfit]",
+            "sagelight.debugging.command:DebugSettings",
+            "sagelight.debugging.command:run_debug",
+        ),
         "evaluate": Verb(
             "Measure a bundle on a folder of labelled photos.",
             "evaluate bundle=runs/latest/bundle data.root=photos",

@@ -55,14 +55,14 @@ def setting(
     """A dataclass field for a setting.
 
     Args:
-        default: the value when nobody says otherwise; a list is copied for each instance.
+        default: the value when nobody says otherwise; a list or mapping is copied for each instance.
         help: the one sentence that `--help` and the README's table show.
         choices: the words a text value may be.
         above, least, most: bounds of a number: exclusive lower, inclusive lower, inclusive upper.
     """
     metadata = {"help": help, "limits": Limits(tuple(choices), above, least, most)}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -1,0 +1,84 @@
+"""The verb `debug`: rules about a training's tensors, wherever it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sagelight.config.setting import setting
+from sagelight.debugging.rules.base import Verdict
+from sagelight.debugging.rules.catalogue import RULES, build_rules
+from sagelight.debugging.rules.evaluate import Evaluation
+from sagelight.debugging.trial import Trial
+from sagelight.errors import ConfigError
+from sagelight.files import write_json
+
+SHOWN = 3
+
+
+@dataclass
+class DebugSettings:
+    trial: str | None = setting(
+        None, "Folder of a trial: what a SageMaker job's debugger or smdebug has left."
+    )
+    rules: list[str] = setting(
+        [], "Rules by AWS's names, as [VanishingGradient,Overfit]; none is all."
+    )
+    parameters: dict[str, Any] = setting(
+        {}, "Parameters by rule, as {Overfit: {patience: 3}}; the defaults are AWS's."
+    )
+    output: str | None = setting(None, "FILE.json for the findings.")
+
+
+def run_debug(settings: DebugSettings) -> None:
+    """Evaluate rules over a trial, and print what they found.
+
+    Raises:
+        ConfigError: no trial, an unknown rule or parameter.
+        DataError: there is no trial in that folder.
+    """
+    if settings.trial is None:
+        raise ConfigError("debug needs trial. Type debug trial=DIR")
+    rules = build_rules(settings.rules, settings.parameters)
+    trial = Trial.open(Path(settings.trial))
+    verdicts = Evaluation(trial, rules).end()
+    print(_heading(trial))
+    for verdict in verdicts:
+        print("\n".join(_lines(verdict)))
+    for sentence in trial.damaged:
+        print(f"damaged: {sentence}")
+    if settings.output is not None:
+        write_json(
+            Path(settings.output),
+            {"verdicts": [asdict(v) for v in verdicts], "damaged": trial.damaged},
+        )
+
+
+def _heading(trial: Trial) -> str:
+    moments = trial.moments()
+    steps = {
+        mode: sum(m.mode == mode for m in moments) for mode in sorted({m.mode for m in moments})
+    }
+    counted = ", ".join(f"{count} of {mode}" for mode, count in steps.items()) or "none"
+    end = "" if trial.ended else "; its writer has not said that it ended"
+    return f"{trial.folder}: {len(trial.names())} tensors, steps: {counted}{end}"
+
+
+def _lines(verdict: Verdict) -> Sequence[str]:
+    counted = f"{verdict.points} values" if verdict.points else verdict.reason
+    lines = [f"{verdict.status:15} {verdict.name}: {counted}"]
+    if verdict.status == "Error":
+        return [f"{verdict.status:15} {verdict.name}: {verdict.reason}"]
+    if not verdict.found:
+        return lines
+    rule = RULES[verdict.name]
+    lines[0] += f", {verdict.found} of them wrong: {rule.means}"
+    for found in verdict.findings[:SHOWN]:
+        when = f"step {found.moment.step} of {found.moment.mode}"
+        lines.append(f"{'':15}   {when}: {found.tensor}: {found.numbers}")
+    if verdict.found > SHOWN:
+        lines.append(f"{'':15}   and {verdict.found - SHOWN} more")
+    lines.append(f"{'':15}   {rule.advice}")
+    return lines

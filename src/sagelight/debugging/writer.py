@@ -1,0 +1,125 @@
+"""Writes a trial in smdebug's layout, which smdebug's own readers and rules open.
+
+Source: smdebug 1.0.34 (core/writer, core/locations, core/collection_manager). Every file appears whole: tensors of a
+step first, then the index that names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sagelight.debugging.records import MODES, Place, encode
+from sagelight.errors import RunError
+from sagelight.files import write_json, write_text
+
+EVENTS, INDEX, COLLECTIONS, END = "events", "index", "collections", "training_job_end.ts"
+# smdebug puts the indices of so many steps into one folder.
+STEPS_A_FOLDER = 1000
+NORMS = ("l1", "l2")
+
+
+def event_file(step: int, worker: str) -> str:
+    """Path below the trial of what a worker wrote in a step."""
+    return f"{EVENTS}/{step:012d}/{step:012d}_{worker}.tfevents"
+
+
+def index_file(step: int, worker: str) -> str:
+    """Path below the trial of the index to `event_file`."""
+    return f"{INDEX}/{step // STEPS_A_FOLDER:09d}/{step:012d}_{worker}.json"
+
+
+class TrialWriter:
+    """One worker's part of a trial.
+
+    Attributes:
+        folder: of the trial; new, or one that this run goes on with.
+    """
+
+    def __init__(
+        self, folder: Path, worker: str = "worker_0", workers: int = 1, goes_on: bool = False
+    ) -> None:
+        """Begin a trial, or go on with one.
+
+        Raises:
+            RunError: there is a trial already, and it is not to be gone on with.
+        """
+        if not goes_on and folder.is_dir() and any(folder.iterdir()):
+            raise RunError(
+                f"{folder} holds a trial already, and nothing in it is overwritten. Type another run_dir."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._worker, self._workers = worker, workers
+        (folder / END).unlink(missing_ok=True)
+
+    def collections(
+        self, tensors: Mapping[str, Iterable[str]], reductions: Sequence[str] = ()
+    ) -> None:
+        """Say which tensors belong together.
+
+        Args:
+            tensors: their names, by collection.
+            reductions: that are kept instead of whole tensors; none keeps whole ones.
+        """
+        path = self.folder / COLLECTIONS / "000000000" / f"{self._worker}_collections.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = {
+            name: {
+                "name": name,
+                "include_regex": [],
+                "tensor_names": sorted(set(names)),
+                "reduction_config": _reduction_config(reductions),
+                "save_config": dict.fromkeys(MODES),
+                "save_histogram": False,
+            }
+            for name, names in tensors.items()
+        }
+        write_json(path, {"collections": kept, "_meta": {"num_workers": self._workers}})
+
+    def write(self, place: Place, tensors: Mapping[str, NDArray[Any]]) -> int:
+        """Keep the tensors of one step; gives the bytes written.
+
+        Raises:
+            OSError: the disk is full or cannot be written; nothing of the step stays.
+        """
+        records = {name: encode(name, np.asarray(v), place) for name, v in tensors.items()}
+        relative = event_file(place.step, self._worker)
+        path = self.folder / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".tfevents.tmp")
+        try:
+            scratch.write_bytes(b"".join(records.values()))
+            scratch.replace(path)
+        except OSError:
+            scratch.unlink(missing_ok=True)
+            raise
+        return path.stat().st_size + self._write_index(place, relative, records)
+
+    def close(self) -> None:
+        """Say that nothing more will come."""
+        write_text(self.folder / END, "end of training job")
+
+    def _write_index(self, place: Place, relative: str, records: Mapping[str, bytes]) -> int:
+        entries, at = [], 0
+        for name, record in records.items():
+            entries.append({"tensorname": name, "start_idx": at, "length": len(record)})
+            at += len(record)
+        path = self.folder / index_file(place.step, self._worker)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        meta = {"mode": place.mode, "mode_step": place.mode_step, "event_file_name": relative}
+        write_json(path, {"meta": meta, "tensor_payload": entries, "shape_payload": []})
+        return path.stat().st_size
+
+
+def _reduction_config(reductions: Sequence[str]) -> dict[str, Any]:
+    named = [f"{name}_norm" if name.endswith(NORMS) else name for name in reductions]
+    return {
+        "reductions": ",".join(named),
+        "save_raw_tensor": not reductions,
+        "save_shape": False,
+    }

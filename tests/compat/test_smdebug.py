@@ -1,0 +1,108 @@
+"""The real smdebug 1.0.34 reads what we write, and we read what it writes. `make compat` makes its environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from debugging.trials import COLLECTIONS, GRADIENT, LOSS, REDUCED, WEIGHT, healthy, leave_trial
+from sagelight.debugging.rules.catalogue import build_rules
+from sagelight.debugging.rules.evaluate import Evaluation
+from sagelight.debugging.trial import Trial, reduce
+
+HERE = Path(__file__).parent
+PYTHON = HERE.parents[1] / ".venv-smdebug" / "bin" / "python"
+
+pytestmark = pytest.mark.skipif(
+    not PYTHON.exists(), reason="make compat makes smdebug's environment"
+)
+
+
+def smdebug(script: str, *words: str) -> None:
+    # What smdebug's environment lacks, torch, comes from ours, behind its own.
+    variables = {**os.environ, "OVERLAY": sysconfig.get_paths()["purelib"]}
+    program = (
+        "import os, runpy, sys; sys.path.append(os.environ['OVERLAY']); "
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [str(PYTHON), "-W", "ignore", "-c", program, str(HERE / script), *words]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def read_by_smdebug(folder: Path) -> dict[str, np.ndarray]:
+    smdebug("smdebug_reads.py", str(folder), "read.npz")
+    with np.load("read.npz") as found:
+        return dict(found)
+
+
+@pytest.mark.parametrize("reductions", [(), REDUCED])
+def test_smdebug_reads_every_tensor_of_ours_bit_for_bit(reductions: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(0)
+    steps = [healthy(number, rng) for number in range(4)]
+    folder = leave_trial(
+        Path("trial"),
+        steps,
+        lambda step: {LOSS: np.float32(step)} if step % 2 else None,
+        reductions,
+    )
+    read = read_by_smdebug(folder)
+    for name, tensors in COLLECTIONS.items():
+        assert read.pop(f"collection|{name}").tolist() == tensors
+    for number, values in enumerate(steps):
+        assert np.array_equal(read.pop(f"TRAIN|{number}|{LOSS}"), values[LOSS])
+        for name in (WEIGHT, GRADIENT):
+            key = f"TRAIN|{number}|{name}"
+            if not reductions:
+                assert read.pop(key).tobytes() == values[name].tobytes()
+            for reduction in reductions:
+                assert read.pop(f"{key}|{reduction}") == reduce(values[name], reduction)
+    assert {key: float(value) for key, value in read.items()} == {
+        f"EVAL|0|{LOSS}": 1.0,
+        f"EVAL|1|{LOSS}": 3.0,
+    }
+
+
+@pytest.mark.parametrize("reductions", [(), ("reductions",)])
+def test_we_read_every_tensor_of_smdebugs_bit_for_bit(reductions: tuple[str, ...]) -> None:
+    smdebug("smdebug_writes.py", "theirs", "0.1", *reductions)
+    read, trial = read_by_smdebug(Path("theirs")), Trial.open(Path("theirs"))
+    for name in COLLECTIONS:
+        assert trial.names(collection=name) == read.pop(f"collection|{name}").tolist()
+    for key, value in read.items():
+        mode, step, name, *reduction = key.split("|")
+        ours = trial.value(name, mode, int(step), *reduction)
+        assert ours is not None
+        assert ours.tobytes() == value.tobytes()
+    assert len(read) > 100
+    assert trial.ended
+    assert not trial.damaged
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [("0.5", set()), ("0", {"LossNotDecreasing", "UnchangedTensor"})],
+)
+def test_our_rules_judge_a_training_that_smdebugs_hook_watched(
+    rate: str, expected: set[str]
+) -> None:
+    smdebug("smdebug_writes.py", "theirs", rate)
+    # An epoch has four steps: two epochs are compared with the next two.
+    parameters = {
+        "LossNotDecreasing": {"num_steps": 8},
+        "UnchangedTensor": {"collection_names": "weights"},
+    }
+    rules = build_rules((), parameters)
+    verdicts = Evaluation(Trial.open(Path("theirs")), rules).end()
+    assert {v.name for v in verdicts if v.status == "IssuesFound"} == expected
+    assert {v.name for v in verdicts if v.points} >= {
+        "VanishingGradient",
+        "ExplodingTensor",
+        "LossNotDecreasing",
+        "Overfit",
+    }

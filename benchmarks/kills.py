@@ -84,6 +84,10 @@ def main() -> None:
             shutil.rmtree("study")
             if studies % 5 == 0:
                 shutil.rmtree("features", ignore_errors=True)
+                print(
+                    f"{kills} kills, {studies} studies: {lost} lost, {repeated} repeated, {stuck} stuck",
+                    flush=True,
+                )
         os.chdir("/")
         seconds = time.monotonic() - started
     print(

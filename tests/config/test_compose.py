@@ -152,6 +152,11 @@ def test_experiment_may_be_a_path(tmp_path: Path) -> None:
 def test_digest_tells_configurations_apart_but_not_places(tmp_path: Path) -> None:
     one, other = compose(["run_dir=a"]), compose(["run_dir=b", "resume=off"])
     assert config_digest(one) == config_digest(other)
+    here, there = (
+        compose([f"data.root={place}/photos", f"model.weights={place}/resnet18.pth"])
+        for place in ("here", "there")
+    )
+    assert config_digest(here) == config_digest(there) != config_digest(one)
     assert config_digest(one) != config_digest(compose(["seed=1"]))
     save(one, tmp_path / "config.yaml")
     assert saved_digest(tmp_path) == config_digest(one)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -159,6 +160,32 @@ def test_without_any_rehearsal_word_the_command_talks_to_a_standing_one(
     assert cloud(["fetch", f"job={name}", "output=fetched"]) == 0
     assert cloud(["status", "job=nobody"]) == 2
     assert "there is no such training or tuning job" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_spot_training_that_is_interrupted_goes_on_to_the_same_end(
+    standing: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in standing.items():
+        monkeypatch.setenv(name, value)
+    words = [*SMALL, "trainer.max_epochs=20"]
+    assert cloud([*words, "cloud.spot=true", "cloud.follow=false"]) == 0
+    job = capsys.readouterr().out.split("started ")[1].split(".")[0]
+    said, deadline = "", time.monotonic() + 120
+    # By then some epoch's checkpoint is in the bucket.
+    while "sagelight-metrics epoch=8 " not in said and time.monotonic() < deadline:
+        time.sleep(0.2)
+        assert cloud(["logs", f"job={job}"]) == 0
+        said = capsys.readouterr().out
+    url = f"{standing['AWS_ENDPOINT_URL']}/rehearsal/interrupt/{job}"
+    with urlopen(Request(url, method="POST")) as answer:
+        assert answer.read() == b"interrupted\n"
+    assert cloud([*words, "cloud.spot=true", "run_dir=there"]) == 0
+    said = capsys.readouterr().out
+    assert "the spot machine was taken away" in said
+    assert "continuing from" in said
+    assert run(*words, "run_dir=here") == 0
+    assert figures(Path("there")) == figures(Path("here"))
 
 
 def test_a_refused_configuration_fails_the_job_with_our_sentence(

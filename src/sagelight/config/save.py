@@ -36,6 +36,11 @@ def digest(values: dict[str, Any]) -> str:
         kept["hpo"] = {key: kept["hpo"].get(key) for key in CHOOSING}
     if isinstance(kept.get("features"), dict):
         kept["features"] = {k: v for k, v in kept["features"].items() if k not in STORED}
+    # Photos are told apart by their fingerprint. Photos and weights may lie elsewhere on another machine.
+    if isinstance(kept.get("data"), dict):
+        kept["data"] = {k: v for k, v in kept["data"].items() if k != "root"}
+    if isinstance(kept.get("model"), dict):
+        kept["model"] = {**kept["model"], "weights": Path(str(kept["model"].get("weights"))).name}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

@@ -176,7 +176,9 @@ class Container:
 
     def _put(self, uri: str, path: Path) -> None:
         place = urlparse(uri)
-        self.s3.upload_file(str(path), place.netloc, place.path.lstrip("/"))
+        # By its name, a large file would be opened anew for every part, and may be another one by then.
+        with path.open("rb") as content:
+            self.s3.upload_fileobj(content, place.netloc, place.path.lstrip("/"))
 
 
 def _tree(root: Path) -> Iterator[tuple[str, Path]]:

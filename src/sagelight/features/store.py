@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sagelight.errors import RunError
-from sagelight.files import write_json
+from sagelight.files import takes_lock, write_json
 
 ARRAY = "features.npy"
 FACTS = "features.json"
@@ -100,7 +100,7 @@ class FeatureStore:
         """Remove what killed processes had half computed."""
         for scratch in self.folder.glob(".*.*"):
             with (self.folder / f"{scratch.name.split('.')[1]}.lock").open("w") as file:
-                if _takes(file):
+                if takes_lock(file):
                     shutil.rmtree(scratch, ignore_errors=True)
 
     def _read(self, key: str) -> tuple[NDArray[Any], dict[str, Any]] | None:
@@ -179,14 +179,6 @@ def checksum(path: Path) -> str:
         while block := file.read(_CHUNK):
             found.update(block)
     return found.hexdigest()
-
-
-def _takes(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

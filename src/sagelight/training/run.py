@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from sagelight.config.save import config_digest, saved_digest
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
 from sagelight.errors import RunError
+from sagelight.files import takes_lock
 
 FINISHED = "metrics.json"
 _HELD: set[IO[str]] = set()
@@ -129,7 +129,7 @@ def locked(folder: Path) -> Iterator[None]:
             f"run_dir={folder} cannot be written: {error.strerror}. Type run_dir=DIR of a folder that can."
         ) from error
     with file:
-        if not _lock(file):
+        if not takes_lock(file):
             raise RunError(
                 f"run_dir={folder}: another process is training there. Type another run_dir."
             )
@@ -138,14 +138,6 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             _HELD.discard(file)
-
-
-def _lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _let_go() -> None:
@@ -161,7 +153,7 @@ os.register_at_fork(after_in_child=_let_go)
 def _is_locked(folder: Path) -> bool:
     try:
         with (folder / ".lock").open("r") as file:
-            return not _lock(file)
+            return not takes_lock(file)
     except OSError:
         return False
 

@@ -21,7 +21,7 @@ EVAL = "EVAL"
 class LossNotDecreasing(Rule):
     """A loss has fallen by less than `diff_percent` over `num_steps` of its steps, or has risen by more than
     `increase_threshold_percent`. The means over a window before and after are compared, so that one batch that is
-    harder than another is no finding.
+    harder than another is no finding. To allow a standstill and no rise, give a `diff_percent` below zero.
     """
 
     collection_names: str | None = None

@@ -32,6 +32,12 @@ def chosen(trial: Trial, collections: str | None, regex: str | None, default: st
     return sorted(found)
 
 
+def trained(trial: Trial) -> list[str]:
+    """Names of the weights that learn: those of frozen layers have no gradients."""
+    learning = set(trial.names(collection="gradients"))
+    return [name for name in trial.names(collection="weights") if f"gradient/{name}" in learning]
+
+
 def at(trial: Trial, name: str, moment: Moment, reduction: str = "") -> float | None:
     """A reduction of a tensor in a step as a number; None where it was not written then."""
     value = trial.value(name, moment.mode, moment.step, reduction)
@@ -121,7 +127,9 @@ class AllZero(Rule):
 
 @dataclass
 class UnchangedTensor(Rule):
-    """A tensor is the same over `num_steps` of its steps, as numpy's allclose sees it."""
+    """A tensor, by default a weight that has a gradient, is the same over `num_steps` of its steps, as numpy's
+    allclose sees it.
+    """
 
     collection_names: str | None = None
     tensor_regex: str | None = None
@@ -140,7 +148,10 @@ class UnchangedTensor(Rule):
         found = Look()
         if moment.mode != TRAIN:
             return found
-        for name in chosen(trial, self.collection_names, self.tensor_regex, "trained"):
+        names = trained(trial)
+        if self.collection_names is not None or self.tensor_regex is not None:
+            names = chosen(trial, self.collection_names, self.tensor_regex, "")
+        for name in names:
             value = _shape_of(trial, name, moment)
             if value is None:
                 continue
@@ -159,13 +170,15 @@ class UnchangedTensor(Rule):
 
 @dataclass
 class WeightUpdateRatio(Rule):
-    """How far weights move between two steps, as a share of their size, is too much or too little."""
+    """How far weights move in `num_steps` of their steps (None: one), as a share of their size, is too much or too
+    little. It needs whole weights.
+    """
 
     num_steps: int | None = None
     large_threshold: float = 10.0
     small_threshold: float = 1e-8
     epsilon: float = 1e-9
-    _past: dict[str, float] = field(default_factory=dict, repr=False)
+    _past: dict[str, list[NDArray[Any]]] = field(default_factory=dict, repr=False)
 
     means: ClassVar[str] = "the learning rate does not fit the size of the weights"
     advice: ClassVar[str] = (
@@ -176,15 +189,22 @@ class WeightUpdateRatio(Rule):
         found = Look()
         if moment.mode != TRAIN:
             return found
-        for name in trial.names(collection="trained"):
-            moved = at(trial, f"update/{name}", moment, "abs_mean")
-            size = at(trial, name, moment, "abs_mean")
-            if moved is None or size is None:
+        for name in trained(trial):
+            weights = trial.value(name, moment.mode, moment.step)
+            if weights is None:
                 continue
-            ratio = moved / (size + self.epsilon)
+            past = self._past.setdefault(name, [])
+            past.append(weights)
+            if len(past) <= (self.num_steps or 1):
+                continue
+            moved = np.abs(weights - past.pop(0)).mean()
+            ratio = float(moved / (np.abs(weights).mean() + self.epsilon))
             wrong = ratio > self.large_threshold or ratio < self.small_threshold
             found.judge(wrong, moment, name, f"moved by {ratio:.2e} of its size")
         return found
+
+    def lacks(self, trial: Trial) -> str:
+        return "the trial holds no whole weights with gradients"
 
 
 @dataclass

@@ -20,6 +20,8 @@ GROUPS = (
     "trainer",
     "callbacks",
     "logger",
+    "debugger",
+    "profiler",
     "hpo",
     "cloud",
 )

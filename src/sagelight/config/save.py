@@ -13,9 +13,9 @@ import yaml
 from sagelight.config.schema import Config
 from sagelight.files import write_text
 
-# Where a run writes, how it was started and on whose machines do not change what it computes; of a study, only
-# what chooses the best epoch does, and of features, how they are stored.
-PLACE = ("name", "run_dir", "resume", "cloud")
+# Where a run writes, how it was started, on whose machines and who watches it do not change what it computes; of a
+# study, only what chooses the best epoch does, and of features, how they are stored.
+PLACE = ("name", "run_dir", "resume", "cloud", "debugger", "profiler")
 CHOOSING = ("metric", "direction")
 STORED = ("cache", "folder", "max_gb")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import group, setting
 from sagelight.data.settings import AugmentSettings, DataSettings
+from sagelight.debugging.settings import DebuggerSettings
 from sagelight.features.settings import FeatureSettings
 from sagelight.models.settings import (
     FinetuneSettings,
@@ -15,6 +16,7 @@ from sagelight.models.settings import (
     OptimizerSettings,
     ScheduleSettings,
 )
+from sagelight.profiling.settings import ProfilerSettings
 from sagelight.training.settings import CallbackSettings, LoggerSettings, TrainerSettings
 from sagelight.tuning.settings import HpoSettings
 
@@ -48,5 +50,7 @@ class Config:
     trainer: TrainerSettings = group(TrainerSettings)
     callbacks: CallbackSettings = group(CallbackSettings)
     logger: LoggerSettings = group(LoggerSettings)
+    debugger: DebuggerSettings = group(DebuggerSettings)
+    profiler: ProfilerSettings = group(ProfilerSettings)
     hpo: HpoSettings = group(HpoSettings)
     cloud: CloudSettings = group(CloudSettings)

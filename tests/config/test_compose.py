@@ -72,6 +72,8 @@ def test_the_command_line_wins_over_the_experiment() -> None:
         ("optimizer.lr=inf", "optimizer.lr=inf: must be a finite number. The default is 0.003."),
         ("trainer.max_epochs=0", "trainer.max_epochs=0: must be at least 1. The default is 10."),
         ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: must be a whole number. The default is trainer.max_epochs=10."),
+        ("debugger.rules={a: 1}", "debugger.rules={a: 1}: must be a list, as [one,two]. The default is debugger.rules=[]."),
+        ("debugger.parameters=5", "debugger.parameters=5: must be a mapping, as {name: value}. The default is debugger.parameters={}."),
         ("trainer.limit_train_batches=x", "trainer.limit_train_batches=x: must be a whole number or null. The default is trainer.limit_train_batches=null."),
         ("trainer.deterministic=maybe", "trainer.deterministic=maybe: must be true or false. The default is trainer.deterministic=true."),
         ("data.num_workers=many", "data.num_workers=many: must be a whole number or auto. The default is auto."),
@@ -161,3 +163,10 @@ def test_digest_tells_configurations_apart_but_not_places(tmp_path: Path) -> Non
     save(one, tmp_path / "config.yaml")
     assert saved_digest(tmp_path) == config_digest(one)
     assert saved_digest(tmp_path / "none") is None
+
+
+def test_a_mapping_takes_entries_one_by_one_and_whole() -> None:
+    typed = ["debugger.parameters.Overfit.patience=3", "debugger.actions={ExplodingTensor: stop}"]
+    debugger = compose(typed).debugger
+    assert debugger.parameters == {"Overfit": {"patience": 3}}
+    assert debugger.actions == {"ExplodingTensor": "stop"}

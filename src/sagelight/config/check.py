@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any
 
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO, Limits, hints, lookup, walk
 from sagelight.errors import ConfigError
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list: "a list, as [one,two]",
+    dict: "a mapping, as {name: value}",
+}
 
 
 def check(config: Config) -> None:
@@ -36,13 +44,13 @@ def check_limits(settings: Any) -> None:
 
 def type_complaint(typed: str, name: str) -> str:
     """One line for a value of the wrong type."""
-    allowed = hints(Config, name)
+    allowed = [typing.get_origin(hint) or hint for hint in hints(Config, name)]
     kinds = [_KINDS[kind] for kind in allowed if kind in _KINDS and kind is not str] or ["text"]
     if type(None) in allowed:
         kinds.append("null")
     if str in allowed and len(allowed) > 1 and kinds[0] != "text":
         kinds.append(AUTO)
-    default = next(field.default for key, field in walk(Config) if key == name)
+    default = lookup(Config(), name)
     return f"{typed}: must be {' or '.join(kinds)}. The default is {name}={_written(default)}."
 
 

@@ -23,7 +23,7 @@ from sagelight.config.check import check, type_complaint
 from sagelight.config.grammar import parse_single
 from sagelight.config.groups import GROUPS, conf_dir, group_choices
 from sagelight.config.schema import Config
-from sagelight.config.setting import AUTO, walk
+from sagelight.config.setting import AUTO, holds_entries, knows, walk
 from sagelight.errors import ConfigError, first_line, suggestion
 
 HELP = "`python launch/local.py train --help` lists every setting."
@@ -43,9 +43,8 @@ def compose(overrides: Sequence[str]) -> Config:
 
 def compose_with_sweep(overrides: Sequence[str]) -> tuple[Config, dict[str, str]]:
     """As `compose`, with the sweep that conf/hpo declares: its settings, and Hydra's sweep text of each."""
-    known = {name for name, _ in walk(Config)}
-    parsed = [_parse(text, known) for text in overrides]
-    ConfigStore.instance().store(name="schema", node=Config)
+    parsed = [_parse(text) for text in overrides]
+    ConfigStore.instance().store(name="schema", node=_schema())
     with _experiment_files(parsed) as (texts, search_path):
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -73,7 +72,6 @@ def load(path: Path, overrides: Sequence[str]) -> Config:
         raise ConfigError(
             f"--config-from {path}: no such file. A run leaves config.yaml in its directory."
         )
-    known = {name for name, _ in walk(Config)}
     try:
         loaded = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
@@ -83,7 +81,7 @@ def load(path: Path, overrides: Sequence[str]) -> Config:
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"--config-from {path} is no configuration: it holds no settings.")
     for text in overrides:
-        override = _parse(text, known)
+        override = _parse(text)
         if override.key_or_group in GROUPS:
             raise ConfigError(
                 f"{text}: with --config-from only single settings can be changed, "
@@ -102,12 +100,11 @@ def load(path: Path, overrides: Sequence[str]) -> Config:
 
 def to_config(values: DictConfig) -> Config:
     """Merge plain values over the schema: unknown keys and wrong types are refused."""
-    known = {name for name, _ in walk(Config)}
     for name in _leaves(OmegaConf.to_container(values, resolve=True)):
-        if name not in known:
-            raise ConfigError(_unknown(name, known))
+        if not knows(Config, name):
+            raise ConfigError(_unknown(name, {known for known, _ in walk(Config)}))
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+        merged = OmegaConf.merge(_schema(), values)
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(_one_line(error, [])) from error
@@ -125,13 +122,22 @@ def parse_value(text: str) -> tuple[str, Any]:
     return override.key_or_group, override.value()
 
 
-def _parse(text: str, known: set[str]) -> Override:
+def _schema() -> DictConfig:
+    """The typed configuration, in which a setting that is a mapping takes new entries."""
+    schema: DictConfig = OmegaConf.structured(Config)
+    for name, field in walk(Config):
+        if holds_entries(field):
+            OmegaConf.set_struct(OmegaConf.select(schema, name), False)
+    return schema
+
+
+def _parse(text: str) -> Override:
     override = parse_single(text)
     key = override.key_or_group
     if key in GROUPS:
         _check_choice(text, key, override.value())
-    elif key not in known:
-        raise ConfigError(_unknown(key, known | set(GROUPS)))
+    elif not knows(Config, key):
+        raise ConfigError(_unknown(key, {name for name, _ in walk(Config)} | set(GROUPS)))
     return override
 
 

@@ -85,6 +85,20 @@ def walk(schema: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field
             yield name, field
 
 
+def holds_entries(field: dataclasses.Field[Any]) -> bool:
+    """Whether a setting is a mapping, whose keys the person chooses."""
+    factory = field.default_factory
+    return factory is not dataclasses.MISSING and isinstance(factory(), dict)
+
+
+def knows(schema: Any, dotted: str) -> bool:
+    """Whether there is such a setting, or an entry of one that is a mapping, as `debugger.parameters.Overfit`."""
+    return any(
+        dotted == name or (holds_entries(field) and dotted.startswith(f"{name}."))
+        for name, field in walk(schema)
+    )
+
+
 def hints(schema: type, dotted: str) -> tuple[Any, ...]:
     """The types that the setting at a dotted name may have."""
     hint: Any = schema

@@ -25,14 +25,16 @@ class DebuggerSettings:
         "one", "Which processes of a training write a trial.", choices=("one", "all")
     )
     hook_config: str | None = setting(
-        None, "A debughookconfig.json as SageMaker writes it; it then decides what is saved and when."
+        None,
+        "A debughookconfig.json as SageMaker writes it; it then decides what is saved and when.",
     )
     rules: list[str] = setting([], "Rules by AWS's names; an empty list is those of the default.")
     parameters: dict[str, Any] = setting(
         {}, "Parameters by rule, as {Overfit: {patience: 3}}; the others are AWS's defaults."
     )
     actions: dict[str, str] = setting(
-        {}, "What a finding does, by rule: {ExplodingTensor: stop}; warn, which says it, is the default."
+        {},
+        "What a finding does, by rule: {ExplodingTensor: stop}; warn, which says it, is the default.",
     )
     cloud: bool = setting(
         False, "Ask SageMaker's own Debugger too; for accounts that still have it."

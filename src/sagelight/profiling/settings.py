@@ -19,5 +19,6 @@ class ProfilerSettings:
     )
     rules: list[str] = setting([], "Profiler rules by AWS's names; an empty list is all of them.")
     parameters: dict[str, Any] = setting(
-        {}, "Parameters by rule, as {CPUBottleneck: {patience: 100}}; the others are AWS's defaults."
+        {},
+        "Parameters by rule, as {CPUBottleneck: {patience: 100}}; the others are AWS's defaults.",
     )

@@ -29,7 +29,7 @@ def leave_trial(
 ) -> Path:
     """A finished trial: one mapping a training step, and after each maybe one of validation."""
     writer = TrialWriter(folder)
-    writer.collections(COLLECTIONS, reductions)
+    writer.collections(COLLECTIONS, {"weights": reductions, "gradients": reductions})
     step = validations = 0
     for number, values in enumerate(train):
         writer.write(Place(step, "TRAIN", number), _kept(values, reductions))

@@ -123,6 +123,24 @@ def test_a_grid_asks_for_each_combination_once() -> None:
     assert opened(study(*GRID)).remaining() == 0
 
 
+def test_a_study_survives_a_death_while_its_database_is_laid_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import optuna
+
+    def dies(*words: Any, **settings: Any) -> None:
+        # A kill between Optuna's tables leaves such a file.
+        with sqlite3.connect(str(settings["storage"].engine.url.database)) as database:
+            database.execute("DROP TABLE version_info")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna, "create_study", dies)
+        with pytest.raises(KeyboardInterrupt):
+            opened(study(*SPACE))
+    assert run(opened(study(*SPACE)), 1)
+
+
 def test_a_grid_survives_a_death_while_it_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
     import optuna
 

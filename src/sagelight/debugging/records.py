@@ -97,6 +97,19 @@ def decode(record: bytes) -> tuple[str, NDArray[Any]]:
         raise DataError(f"the record holds no tensor ({error})") from error
 
 
+def written_at(record: bytes) -> float:
+    """When a record was written, in seconds since 1970.
+
+    Raises:
+        DataError: the bytes are damaged.
+    """
+    try:
+        (seconds,) = struct.unpack("<d", _one(record[12:-4], 1))
+        return float(seconds)
+    except (IndexError, StopIteration, ValueError, struct.error) as error:
+        raise DataError(f"the record does not say when it was written ({error})") from error
+
+
 def _tensor(message: bytes) -> NDArray[Any]:
     dtype = np.dtype(_NAMES[int.from_bytes(_one(message, 1), "little")])
     shape = [

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sagelight.debugging.records import decode
+from sagelight.debugging.records import decode, written_at
 from sagelight.debugging.writer import COLLECTIONS, END, INDEX
 from sagelight.errors import DataError
 
@@ -60,8 +60,10 @@ class Trial:
     damaged: list[str] = field(default_factory=list)
     _spots: dict[str, dict[str, dict[int, list[Spot]]]] = field(default_factory=dict)
     _stored: dict[str, set[str]] = field(default_factory=dict)
-    _moments: set[Moment] = field(default_factory=set)
+    _written: dict[Moment, set[str]] = field(default_factory=dict)
     _known: set[Path] = field(default_factory=set)
+    _stamps: dict[Path, int] = field(default_factory=dict)
+    _settled: int = 0
 
     @classmethod
     def open(cls, folder: Path) -> Trial:
@@ -83,12 +85,18 @@ class Trial:
         """Read what has come since; gives how many steps, over all workers, are new."""
         new = 0
         for path in sorted((self.folder / COLLECTIONS).glob("*/*.json")):
-            if path not in self._known:
+            stamp = path.stat().st_mtime_ns
+            if self._stamps.get(path) != stamp:
+                self._stamps[path] = stamp
                 self._read_collections(path)
-        for path in sorted((self.folder / INDEX).glob("*/*.json")):
-            if path not in self._known:
-                self._known.add(path)
-                new += self._read_index(path)
+        folders = sorted((self.folder / INDEX).glob("*"))
+        for folder in folders[self._settled :]:
+            for path in sorted(folder.glob("*.json")):
+                if path not in self._known:
+                    self._known.add(path)
+                    new += self._read_index(path)
+        # Of a trial that grows, only the last folders do.
+        self._settled = max(0, len(folders) - 2)
         return new
 
     @property
@@ -96,11 +104,16 @@ class Trial:
         """Whether the writer has said that nothing more comes."""
         return (self.folder / END).exists()
 
-    def names(self, collection: str | None = None, regex: str | None = None) -> list[str]:
-        """Tensors that were written, whole or reduced, of a collection and matching a regular expression."""
-        found = set(self._stored)
+    def names(
+        self,
+        collection: str | None = None,
+        regex: str | None = None,
+        moment: Moment | None = None,
+    ) -> list[str]:
+        """Tensors that were written, whole or reduced: of a collection, matching a regular expression, in a step."""
+        found = set(self._stored) if moment is None else self._written.get(moment, set())
         if collection is not None:
-            found &= self.collections.get(collection, set())
+            found = found & self.collections.get(collection, set())
         if regex is not None:
             pattern = re.compile(regex)
             found = {name for name in found if pattern.search(name)}
@@ -115,7 +128,30 @@ class Trial:
 
     def moments(self) -> list[Moment]:
         """Every step in which anything was written, in order."""
-        return sorted(self._moments)
+        return sorted(self._written)
+
+    def seconds(self, moment: Moment) -> float | None:
+        """When the first tensor of a step was written, in seconds since 1970; None where it cannot be read."""
+        for name in self.names(moment=moment):
+            for stored in self._stored[name]:
+                for spot in self._spots[stored].get(moment.mode, {}).get(moment.step, ()):
+                    try:
+                        return written_at(self._record(spot))
+                    except (OSError, DataError):
+                        continue
+        return None
+
+    def kept(self, name: str, moment: Moment) -> NDArray[Any] | None:
+        """What a step has of a tensor: the whole, or else every reduction of it that was written, as a vector."""
+        whole = self._load(name, moment.mode, moment.step)
+        if whole is not None:
+            return whole
+        reduced = [
+            self._load(stored, moment.mode, moment.step)
+            for stored in sorted(self._stored.get(name, set()) - {name})
+        ]
+        known = [float(value) for value in reduced if value is not None]
+        return np.array(known) if known else None
 
     def value(self, name: str, mode: str, step: int, reduction: str = "") -> NDArray[Any] | None:
         """A tensor, or a reduction of it such as `mean` or `abs_mean`, from the first worker that has it.
@@ -144,15 +180,19 @@ class Trial:
     def _load(self, name: str, mode: str, step: int) -> NDArray[Any] | None:
         for spot in self._spots.get(name, {}).get(mode, {}).get(step, ()):
             try:
-                with spot.path.open("rb") as file:
-                    file.seek(spot.start)
-                    _, values = decode(file.read(spot.length))
+                _, values = decode(self._record(spot))
             except (OSError, DataError) as error:
                 why = error.strerror if isinstance(error, OSError) else str(error)
                 self._tell(f"{name} in step {step} of {mode} cannot be read: {why}")
                 continue
             return values
         return None
+
+    @staticmethod
+    def _record(spot: Spot) -> bytes:
+        with spot.path.open("rb") as file:
+            file.seek(spot.start)
+            return file.read(spot.length)
 
     def _tell(self, sentence: str) -> None:
         if sentence not in self.damaged:
@@ -203,7 +243,8 @@ class Trial:
         by_step = self._spots.setdefault(name, {}).setdefault(spot.mode, {})
         by_step.setdefault(spot.step, []).append(spot)
         self._stored.setdefault(_whole(name), set()).add(name)
-        self._moments.add(Moment(spot.global_step, spot.mode, spot.step))
+        moment = Moment(spot.global_step, spot.mode, spot.step)
+        self._written.setdefault(moment, set()).add(_whole(name))
 
 
 def reduce(values: NDArray[Any], reduction: str) -> NDArray[Any]:

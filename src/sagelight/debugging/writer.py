@@ -6,6 +6,7 @@ step first, then the index that names them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,16 @@ class TrialWriter:
         (folder / END).unlink(missing_ok=True)
 
     def collections(
-        self, tensors: Mapping[str, Iterable[str]], reductions: Sequence[str] = ()
+        self,
+        tensors: Mapping[str, Iterable[str]],
+        reductions: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Say which tensors belong together.
 
         Args:
             tensors: their names, by collection.
-            reductions: that are kept instead of whole tensors; none keeps whole ones.
+            reductions: by collection, those that are kept instead of whole tensors; a collection without keeps whole
+                ones.
         """
         path = self.folder / COLLECTIONS / "000000000" / f"{self._worker}_collections.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +77,7 @@ class TrialWriter:
                 "name": name,
                 "include_regex": [],
                 "tensor_names": sorted(set(names)),
-                "reduction_config": _reduction_config(reductions),
+                "reduction_config": _reduction_config((reductions or {}).get(name, ())),
                 "save_config": dict.fromkeys(MODES),
                 "save_histogram": False,
             }
@@ -91,14 +95,9 @@ class TrialWriter:
         relative = event_file(place.step, self._worker)
         path = self.folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".tfevents.tmp")
-        try:
-            scratch.write_bytes(b"".join(records.values()))
-            scratch.replace(path)
-        except OSError:
-            scratch.unlink(missing_ok=True)
-            raise
-        return path.stat().st_size + self._write_index(place, relative, records)
+        content = b"".join(records.values())
+        _write(path, content)
+        return len(content) + self._write_index(place, relative, records)
 
     def close(self) -> None:
         """Say that nothing more will come."""
@@ -112,8 +111,21 @@ class TrialWriter:
         path = self.folder / index_file(place.step, self._worker)
         path.parent.mkdir(parents=True, exist_ok=True)
         meta = {"mode": place.mode, "mode_step": place.mode_step, "event_file_name": relative}
-        write_json(path, {"meta": meta, "tensor_payload": entries, "shape_payload": []})
-        return path.stat().st_size
+        index = {"meta": meta, "tensor_payload": entries, "shape_payload": []}
+        content = json.dumps(index, separators=(",", ":")).encode()
+        _write(path, content)
+        return len(content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A file that appears whole; it does not wait for the disk, as every step would."""
+    scratch = path.with_suffix(f"{path.suffix}.tmp")
+    try:
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def _reduction_config(reductions: Sequence[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.prepare import choose_preprocessing, open_index, without
+from sagelight.debugging.build import build_debugger
 from sagelight.errors import DataError, RunError
 from sagelight.features.table import FeatureDataset, cache_features
 from sagelight.files import write_json
@@ -84,7 +85,8 @@ def fit(config: Config, command: str = "") -> Outcome | None:
                 _write_files(config, prepared)
                 point_latest(run.folder)
             stack.enter_context(_quiet())
-            train(build_trainer(config, run, processes), model, data, run)
+            watchers = build_debugger(config.debugger, run.folder)
+            train(build_trainer(config, run, processes, watchers), model, data, run)
         if not processes.first:
             return None
         return Outcome(run.folder, finish(config, run, model, data, command))

@@ -169,15 +169,14 @@ class Proposals:
         )
 
     def _open(self, path: Path, digest: str) -> optuna.Study:
-        new = not path.exists()
+        if not path.exists():
+            self._begin(path, digest)
         _refuse_foreign(path)
         try:
-            study: optuna.Study = self._optuna.create_study(
+            study: optuna.Study = self._optuna.load_study(
                 storage=self._optuna.storages.RDBStorage(f"sqlite:///{path}"),
                 study_name=_NAME,
-                direction="maximize" if self.maximize else "minimize",
                 pruner=self._pruner(),
-                load_if_exists=True,
             )
             known = study.user_attrs.get(_DIGEST)
         except Exception as error:  # SQLite, SQLAlchemy and Optuna each have their own.
@@ -185,14 +184,26 @@ class Proposals:
                 f"{path} is no study that can be read ({first_line(error)}). "
                 "Type another run_dir; nothing in this one is changed."
             ) from error
-        if new or (known is None and not study.trials):
-            study.set_user_attr(_DIGEST, digest)
-        elif known != digest:
+        if known != digest:
             raise RunError(
                 f"{path} is a study of another space, configuration or folder of photos, or of another version. "
                 "Type another run_dir, or repeat that study's command."
             )
         return study
+
+    def _begin(self, path: Path, digest: str) -> None:
+        """Lay out a database that appears whole: Optuna's tables come one by one, and a kill may fall between them."""
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        storage = self._optuna.storages.RDBStorage(f"sqlite:///{fresh}")
+        study = self._optuna.create_study(
+            storage=storage,
+            study_name=_NAME,
+            direction="maximize" if self.maximize else "minimize",
+        )
+        study.set_user_attr(_DIGEST, digest)
+        storage.engine.dispose()
+        fresh.replace(path)
 
     def _enqueue_grid(self) -> None:
         if self._hpo.strategy != "grid":

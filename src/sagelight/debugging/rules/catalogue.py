@@ -6,7 +6,15 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sagelight.debugging.rules.activations import (
+    CheckInputImages,
+    DeadRelu,
+    PoorWeightInitialization,
+    SaturatedActivation,
+)
 from sagelight.debugging.rules.base import Rule
+from sagelight.debugging.rules.course import SimilarAcrossRuns, StalledTraining
+from sagelight.debugging.rules.labels import ClassImbalance, Confusion
 from sagelight.debugging.rules.losses import LossNotDecreasing, Overfit, Overtraining
 from sagelight.debugging.rules.tensors import (
     AllZero,
@@ -23,13 +31,21 @@ RULES: dict[str, type[Rule]] = {
     for rule in (
         VanishingGradient,
         ExplodingTensor,
-        LossNotDecreasing,
         Overfit,
         Overtraining,
+        PoorWeightInitialization,
+        LossNotDecreasing,
         WeightUpdateRatio,
         UnchangedTensor,
         AllZero,
+        DeadRelu,
+        SaturatedActivation,
         TensorVariance,
+        ClassImbalance,
+        Confusion,
+        StalledTraining,
+        SimilarAcrossRuns,
+        CheckInputImages,
     )
 }
 

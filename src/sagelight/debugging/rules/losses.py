@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import ClassVar
 
 from sagelight.debugging.rules.base import Look, Rule
-from sagelight.debugging.rules.tensors import TRAIN, at, chosen
+from sagelight.debugging.rules.reading import EVAL, TRAIN, chosen, loss_at, readings
 from sagelight.debugging.trial import Moment, Trial
 
-EVAL = "EVAL"
+# Below this share of its first window, a loss has shown that the network learns.
+_LEARNED = 0.75
 
 
 @dataclass
 class LossNotDecreasing(Rule):
     """A loss has fallen by less than `diff_percent` over `num_steps` of its steps, or has risen by more than
-    `increase_threshold_percent`. The means over a window before and after are compared, so that one batch that is
-    harder than another is no finding. To allow a standstill and no rise, give a `diff_percent` below zero.
+    `increase_threshold_percent`, from its mean over one window of so many steps to that over the next.
+
+    Two things are no finding: what the scatter of the batches explains (a difference within three times its standard
+    error), and a standstill once the loss has fallen below three quarters of where it began, which is Overtraining's to
+    judge. A rise must also be so many percent of where the loss began, or batches whose loss is next to nothing would
+    make one. Windows follow one another without overlap.
     """
 
     collection_names: str | None = None
@@ -31,7 +36,9 @@ class LossNotDecreasing(Rule):
     diff_percent: float = 0.1
     increase_threshold_percent: float = 5.0
     mode: str = "GLOBAL"
-    _past: dict[tuple[str, str], list[float]] = field(default_factory=dict, repr=False)
+    _window: dict[tuple[str, str], list[float]] = field(default_factory=dict, repr=False)
+    _before: dict[tuple[str, str], list[float]] = field(default_factory=dict, repr=False)
+    _first: dict[tuple[str, str], float] = field(default_factory=dict, repr=False)
 
     means: ClassVar[str] = "the network is not learning"
     advice: ClassVar[str] = (
@@ -44,27 +51,41 @@ class LossNotDecreasing(Rule):
         if self.mode not in ("GLOBAL", moment.mode):
             return found
         default = "losses" if self.use_losses_collection else ""
-        for name in chosen(trial, self.collection_names, self.tensor_regex, default):
-            value = at(trial, name, moment, "mean")
-            if value is None:
-                continue
-            past = self._past.setdefault((moment.mode, name), [])
-            past.append(value)
-            if len(past) > 2 * self.num_steps:
-                past.pop(0)
-            if len(past) == 2 * self.num_steps:
-                before, after = fmean(past[: self.num_steps]), fmean(past[self.num_steps :])
-                fallen = 100 * (before - after) / max(abs(before), 1e-12)
-                wrong = fallen < self.diff_percent or fallen < -self.increase_threshold_percent
-                numbers = f"mean of {self.num_steps} steps {before:.4g}, of the next {after:.4g}"
-                found.judge(wrong, moment, name, numbers)
+        names = chosen(trial, moment, self.collection_names, self.tensor_regex, default)
+        for name, value in readings(trial, moment, names, "mean"):
+            key = (moment.mode, name)
+            window = self._window.setdefault(key, [])
+            window.append(value)
+            if len(window) == self.num_steps:
+                if key in self._before:
+                    self._judge(found, key, window, moment)
+                self._before[key] = self._window.pop(key)
+                self._first.setdefault(key, fmean(self._before[key]))
         return found
+
+    def _judge(
+        self, found: Look, key: tuple[str, str], window: list[float], moment: Moment
+    ) -> None:
+        before, after, first = fmean(self._before[key]), fmean(window), self._first[key]
+        noise = 3 * math.hypot(_error(self._before[key]), _error(window))
+        rise = after - before
+        still = -rise < self.diff_percent / 100 * abs(before) and after > _LEARNED * first
+        least = self.increase_threshold_percent / 100 * max(abs(before), abs(first))
+        wrong = still or rise > max(least, noise) or not math.isfinite(after)
+        numbers = f"mean of {self.num_steps} steps {before:.4g}, of the next {after:.4g}"
+        found.judge(wrong, moment, key[1], numbers)
+
+
+def _error(values: list[float]) -> float:
+    """The standard error of their mean."""
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 @dataclass
 class Overfit(Rule):
     """The mean loss of a validation is above that of the training before it by more than `ratio_threshold`, over
-    `patience` validations in a row.
+    `patience` validations in a row. One that is lower than every validation before is no finding: the network still gets
+    better on photos that it does not train on.
     """
 
     tensor_regex: str | None = None
@@ -74,6 +95,7 @@ class Overfit(Rule):
     _train: dict[str, list[float]] = field(default_factory=dict, repr=False)
     _eval: dict[str, list[float]] = field(default_factory=dict, repr=False)
     _bad: dict[str, int] = field(default_factory=dict, repr=False)
+    _best: dict[str, float] = field(default_factory=dict, repr=False)
     _last: Moment | None = field(default=None, repr=False)
 
     means: ClassVar[str] = "the network learns its training photos by heart"
@@ -86,16 +108,14 @@ class Overfit(Rule):
         found = Look()
         if moment.mode == TRAIN and any(self._eval.values()):
             found = self._judge()
-        for name in chosen(trial, None if self.tensor_regex else "losses", self.tensor_regex, ""):
-            value = at(trial, name, moment, "mean")
-            if (
-                value is not None
-                and moment.mode in (TRAIN, EVAL)
-                and moment.step >= self.start_step
-            ):
-                kept = self._train if moment.mode == TRAIN else self._eval
-                kept.setdefault(name, []).append(value)
-                self._last = moment
+        if moment.mode not in (TRAIN, EVAL) or moment.step < self.start_step:
+            return found
+        kept = self._train if moment.mode == TRAIN else self._eval
+        for name, value in readings(
+            trial, moment, chosen(trial, moment, None, self.tensor_regex, "losses"), "mean"
+        ):
+            kept.setdefault(name, []).append(value)
+            self._last = moment
         return found
 
     def last(self, trial: Trial) -> Look:
@@ -109,7 +129,10 @@ class Overfit(Rule):
                 continue
             trained, validated = fmean(training), fmean(validation)
             ratio = (validated - trained) / max(abs(trained), 1e-12)
-            self._bad[name] = self._bad.get(name, 0) + 1 if ratio > self.ratio_threshold else 0
+            better = validated < self._best.get(name, math.inf)
+            self._best[name] = min(validated, self._best.get(name, math.inf))
+            wrong = ratio > self.ratio_threshold and not better
+            self._bad[name] = self._bad.get(name, 0) + 1 if wrong else 0
             numbers = (
                 f"validation {validated:.4g}, training {trained:.4g}: {100 * ratio:.0f} % above"
             )
@@ -147,10 +170,9 @@ class Overtraining(Rule):
         if moment.mode != self._mode:
             found = self._judge()
             self._mode = moment.mode
-        values = [at(trial, name, moment, "mean") for name in trial.names(collection="losses")]
-        known = [value for value in values if value is not None]
-        if known:
-            self._open.setdefault(moment.mode, []).append(fmean(known))
+        loss = loss_at(trial, moment)
+        if loss is not None:
+            self._open.setdefault(moment.mode, []).append(loss)
             self._last = moment
         return found
 

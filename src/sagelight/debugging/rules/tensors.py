@@ -1,4 +1,4 @@
-"""Rules about weights, gradients and activations.
+"""Rules about weights and gradients.
 
 Names, parameters and defaults are AWS's (Amazon SageMaker Developer Guide, "List of Debugger Built-in Rules").
 A rule reads reductions where the trial has them, and computes them from whole tensors where it has not.
@@ -13,42 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagelight.debugging.rules.base import Look, Rule
+from sagelight.debugging.rules.reading import TRAIN, at, chosen, loss_at, readings, trained
 from sagelight.debugging.trial import Moment, Trial
 
-TRAIN = "TRAIN"
 _PERCENT = 100.0
-
-
-def chosen(trial: Trial, collections: str | None, regex: str | None, default: str) -> list[str]:
-    """Names of tensors by a rule's `collection_names` (comma-separated) and `tensor_regex`, or of `default`."""
-    if collections is None and regex is None:
-        collections = default
-    found: set[str] = set()
-    if collections is not None:
-        for name in collections.split(","):
-            found |= set(trial.names(collection=name.strip()))
-    if regex is not None:
-        found |= set(trial.names(regex=regex))
-    return sorted(found)
-
-
-def trained(trial: Trial) -> list[str]:
-    """Names of the weights that learn: those of frozen layers have no gradients."""
-    learning = set(trial.names(collection="gradients"))
-    return [name for name in trial.names(collection="weights") if f"gradient/{name}" in learning]
-
-
-def at(trial: Trial, name: str, moment: Moment, reduction: str = "") -> float | None:
-    """A reduction of a tensor in a step as a number; None where it was not written then."""
-    value = trial.value(name, moment.mode, moment.step, reduction)
-    return None if value is None else float(value)
+# Below this share of its first value, a loss explains why gradients are small.
+_LEARNED = 0.1
 
 
 @dataclass
 class VanishingGradient(Rule):
-    """A gradient's mean magnitude is below `threshold`: its layer does not learn."""
+    """A gradient's mean magnitude is below `threshold`: its layer does not learn.
+
+    Once the loss has fallen below a tenth of its first value there is little left to learn, and gradients are not judged.
+    """
 
     threshold: float = 1e-7
+    _first: float | None = field(default=None, repr=False)
+    _loss: float | None = field(default=None, repr=False)
 
     means: ClassVar[str] = "a layer's gradients are so small that it does not learn"
     advice: ClassVar[str] = (
@@ -60,13 +42,14 @@ class VanishingGradient(Rule):
         found = Look()
         if moment.mode != TRAIN:
             return found
-        for name in trial.names(collection="gradients"):
-            size = at(trial, name, moment, "abs_mean")
-            if size is not None:
-                wrong = size < self.threshold
-                found.judge(
-                    wrong, moment, name, f"mean magnitude {size:.2e}, below {self.threshold:g}"
-                )
+        self._loss = loss_at(trial, moment) or self._loss
+        self._first = self._first or self._loss
+        learned = bool(self._loss and self._first and self._loss < _LEARNED * self._first)
+        names = trial.names(collection="gradients", moment=moment)
+        for name, size in readings(trial, moment, names, "abs_mean"):
+            wrong = size < self.threshold and not learned
+            numbers = f"mean magnitude {size:.2e}, below {self.threshold:g}"
+            found.judge(wrong, moment, name, numbers)
         return found
 
 
@@ -87,12 +70,13 @@ class ExplodingTensor(Rule):
     def look(self, trial: Trial, moment: Moment) -> Look:
         found = Look()
         default = "gradients,weights,biases,losses"
-        for name in chosen(trial, self.collection_names, self.tensor_regex, default):
-            values = [at(trial, name, moment, each) for each in ("min", "max")]
-            known = [value for value in values if value is not None]
-            if known:
-                bad = np.isnan(known) if self.only_nan else ~np.isfinite(known)
-                found.judge(bool(bad.any()), moment, name, f"from {known[0]:g} to {known[-1]:g}")
+        for name in chosen(trial, moment, self.collection_names, self.tensor_regex, default):
+            values = trial.kept(name, moment)
+            if values is not None:
+                bad = np.isnan(values) if self.only_nan else ~np.isfinite(values)
+                shown = values[bad].ravel()[:1] if values.ndim else values.ravel()
+                numbers = f"holds {shown[0]:g}" if bad.any() else ""
+                found.judge(bool(bad.any()), moment, name, numbers)
         return found
 
 
@@ -111,7 +95,7 @@ class AllZero(Rule):
 
     def look(self, trial: Trial, moment: Moment) -> Look:
         found = Look()
-        for name in chosen(trial, self.collection_names, self.tensor_regex, "weights"):
+        for name in chosen(trial, moment, self.collection_names, self.tensor_regex, "weights"):
             share = self._zeros(trial, name, moment)
             if share is not None:
                 found.judge(share >= self.threshold, moment, name, f"{share:.1f} % are zero")
@@ -119,8 +103,10 @@ class AllZero(Rule):
 
     def _zeros(self, trial: Trial, name: str, moment: Moment) -> float | None:
         if self.threshold >= _PERCENT:
-            largest = at(trial, name, moment, "abs_max")
-            return None if largest is None else _PERCENT * (largest == 0)
+            for reduction in ("abs_mean", "abs_max"):
+                size = at(trial, name, moment, reduction)
+                if size is not None:
+                    return _PERCENT * (size == 0)
         whole = trial.value(name, moment.mode, moment.step)
         return None if whole is None else _PERCENT * float(np.mean(whole == 0))
 
@@ -128,7 +114,7 @@ class AllZero(Rule):
 @dataclass
 class UnchangedTensor(Rule):
     """A tensor, by default a weight that has a gradient, is the same over `num_steps` of its steps, as numpy's
-    allclose sees it.
+    allclose sees it. Where the trial says how far weights were moved instead, it must have been nothing at all.
     """
 
     collection_names: str | None = None
@@ -138,6 +124,7 @@ class UnchangedTensor(Rule):
     atol: float = 1e-8
     equal_nan: bool = False
     _past: dict[str, list[NDArray[Any]]] = field(default_factory=dict, repr=False)
+    _still: dict[str, int] = field(default_factory=dict, repr=False)
 
     means: ClassVar[str] = "what should learn does not change"
     advice: ClassVar[str] = (
@@ -148,30 +135,40 @@ class UnchangedTensor(Rule):
         found = Look()
         if moment.mode != TRAIN:
             return found
-        names = trained(trial)
-        if self.collection_names is not None or self.tensor_regex is not None:
-            names = chosen(trial, self.collection_names, self.tensor_regex, "")
+        numbers = f"the same over {self.num_steps} of its steps"
+        chosen_by_user = self.collection_names is not None or self.tensor_regex is not None
+        names = trained(trial, moment)
+        if chosen_by_user:
+            names = chosen(trial, moment, self.collection_names, self.tensor_regex)
         for name in names:
-            value = _shape_of(trial, name, moment)
-            if value is None:
-                continue
-            past = self._past.setdefault(name, [])
-            past.append(value)
-            if len(past) > self.num_steps:
-                past.pop(0)
-            if len(past) == self.num_steps:
-                same = all(
-                    np.allclose(past[0], each, self.rtol, self.atol, self.equal_nan)
-                    for each in past[1:]
-                )
-                found.judge(same, moment, name, f"the same over {self.num_steps} of its steps")
+            moved = None if chosen_by_user else at(trial, f"update/{name}", moment, "abs_mean")
+            same = self._same(name, moved, trial, moment)
+            if same is not None:
+                found.judge(same, moment, name, numbers)
         return found
+
+    def _same(self, name: str, moved: float | None, trial: Trial, moment: Moment) -> bool | None:
+        if moved is not None:
+            self._still[name] = self._still.get(name, 0) + 1 if moved == 0 else 0
+            return self._still[name] >= self.num_steps
+        value = trial.kept(name, moment)
+        if value is None:
+            return None
+        past = self._past.setdefault(name, [])
+        past.append(value)
+        if len(past) > self.num_steps:
+            past.pop(0)
+        if len(past) < self.num_steps:
+            return None
+        return all(
+            np.allclose(past[0], each, self.rtol, self.atol, self.equal_nan) for each in past[1:]
+        )
 
 
 @dataclass
 class WeightUpdateRatio(Rule):
     """How far weights move in `num_steps` of their steps (None: one), as a share of their size, is too much or too
-    little. It needs whole weights.
+    little. It needs whole weights, or for one step how far they were moved.
     """
 
     num_steps: int | None = None
@@ -189,22 +186,30 @@ class WeightUpdateRatio(Rule):
         found = Look()
         if moment.mode != TRAIN:
             return found
-        for name in trained(trial):
-            weights = trial.value(name, moment.mode, moment.step)
-            if weights is None:
-                continue
-            past = self._past.setdefault(name, [])
-            past.append(weights)
-            if len(past) <= (self.num_steps or 1):
-                continue
-            moved = np.abs(weights - past.pop(0)).mean()
-            ratio = float(moved / (np.abs(weights).mean() + self.epsilon))
-            wrong = ratio > self.large_threshold or ratio < self.small_threshold
-            found.judge(wrong, moment, name, f"moved by {ratio:.2e} of its size")
+        for name in trained(trial, moment):
+            ratio = self._ratio(name, trial, moment)
+            if ratio is not None:
+                wrong = ratio > self.large_threshold or ratio < self.small_threshold
+                found.judge(wrong, moment, name, f"moved by {ratio:.2e} of its size")
         return found
 
+    def _ratio(self, name: str, trial: Trial, moment: Moment) -> float | None:
+        if self.num_steps is None:
+            moved = at(trial, f"update/{name}", moment, "abs_mean")
+            size = at(trial, name, moment, "abs_mean")
+            if moved is not None and size is not None:
+                return moved / (size + self.epsilon)
+        weights = trial.value(name, moment.mode, moment.step)
+        if weights is None:
+            return None
+        past = self._past.setdefault(name, [])
+        past.append(weights)
+        if len(past) <= (self.num_steps or 1):
+            return None
+        return float(np.abs(weights - past.pop(0)).mean() / (np.abs(weights).mean() + self.epsilon))
+
     def lacks(self, trial: Trial) -> str:
-        return "the trial holds no whole weights with gradients"
+        return "the trial holds neither whole weights with gradients nor how far they were moved"
 
 
 @dataclass
@@ -223,8 +228,8 @@ class TensorVariance(Rule):
         found = Look()
         if self.max_threshold is None and self.min_threshold is None:
             return found
-        for name in chosen(trial, self.collection_names, self.tensor_regex, "weights"):
-            spread = at(trial, name, moment, "variance")
+        for name in chosen(trial, moment, self.collection_names, self.tensor_regex, "weights"):
+            spread = _variance(trial, name, moment)
             if spread is not None:
                 high = self.max_threshold is not None and spread > self.max_threshold
                 low = self.min_threshold is not None and spread < self.min_threshold
@@ -237,11 +242,9 @@ class TensorVariance(Rule):
         return super().lacks(trial)
 
 
-def _shape_of(trial: Trial, name: str, moment: Moment) -> NDArray[Any] | None:
-    """The whole tensor, or the reductions that stand for it."""
-    whole = trial.value(name, moment.mode, moment.step)
-    if whole is not None:
-        return whole
-    reduced = [at(trial, name, moment, each) for each in ("min", "max", "mean", "abs_mean", "std")]
-    known = [value for value in reduced if value is not None]
-    return np.array(known) if known else None
+def _variance(trial: Trial, name: str, moment: Moment) -> float | None:
+    spread = at(trial, name, moment, "variance")
+    if spread is None:
+        deviation = at(trial, name, moment, "std")
+        spread = None if deviation is None else deviation**2
+    return spread

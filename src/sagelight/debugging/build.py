@@ -1,0 +1,44 @@
+"""The callbacks that watch a training's tensors, by its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytorch_lightning.callbacks import Callback
+
+from sagelight.debugging.bridge import Bridge
+from sagelight.debugging.replay import KeepForReplay
+from sagelight.debugging.rules.course import StalledTraining
+from sagelight.debugging.settings import DebuggerSettings
+from sagelight.debugging.stall import StallWatch
+from sagelight.debugging.watch import STOP, RuleWatch
+
+DEBUGGER, TRIAL = "debugger", "trial"
+
+
+def build_debugger(settings: DebuggerSettings, run: Path) -> list[Callback]:
+    """None where it is off; else a bridge, the rules, and what keeps a loss that is not finite.
+
+    Args:
+        run: the run's directory; everything lies below its `debugger/`.
+
+    Raises:
+        ConfigError: an unknown rule or parameter.
+        RunError: smdebug is asked for, and not installed.
+    """
+    if settings.sink == "off":
+        return []
+    folder = run / DEBUGGER
+    bridge = _bridge(settings, folder / TRIAL)
+    watch = RuleWatch(settings, bridge, folder)
+    callbacks: list[Callback] = [bridge, watch, KeepForReplay(bridge, folder)]
+    callbacks += [
+        StallWatch(rule.threshold, settings.actions.get("StalledTraining") == STOP)
+        for rule in watch.rules
+        if isinstance(rule, StalledTraining)
+    ]
+    return callbacks
+
+
+def _bridge(settings: DebuggerSettings, folder: Path) -> Bridge:
+    return Bridge(settings, folder)

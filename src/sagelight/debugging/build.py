@@ -41,4 +41,8 @@ def build_debugger(settings: DebuggerSettings, run: Path) -> list[Callback]:
 
 
 def _bridge(settings: DebuggerSettings, folder: Path) -> Bridge:
-    return Bridge(settings, folder)
+    if settings.sink != "smdebug":
+        return Bridge(settings, folder)
+    from sagelight.debugging.smdebug_sink import SmdebugBridge
+
+    return SmdebugBridge(settings, folder)

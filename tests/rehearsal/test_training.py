@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -195,3 +197,78 @@ def test_the_quota_is_counted(stage: Stage) -> None:
         stage.running.sagemaker.quota = 100
     listed = stage.sagemaker.list_training_jobs()["TrainingJobSummaries"]
     assert "quota" not in [job["TrainingJobName"] for job in listed]
+
+
+WATCHED = """
+import json, os, pathlib, time
+config = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "input/config/debughookconfig.json")
+asked = json.loads(config.read_text())
+pathlib.Path(os.environ["SM_MODEL_DIR"], "asked.json").write_text(config.read_text())
+folder = pathlib.Path(asked["LocalPath"])
+(folder / "index").mkdir(parents=True)
+(folder / "index" / "0.json").write_text("early")
+print("begun", flush=True)
+while os.environ["WAIT"] == "yes":
+    time.sleep(0.1)
+(folder / "training_job_end.ts").write_text("late")
+"""
+RULES = [
+    {
+        "RuleConfigurationName": "Overfit",
+        "RuleEvaluatorImage": "111122223333.dkr.ecr.us-east-1.amazonaws.com/rules:latest",
+        "RuleParameters": {"rule_to_invoke": "Overfit"},
+    }
+]
+HOOK = {
+    "S3OutputPath": f"s3://{BUCKET}/jobs",
+    "HookParameters": {"save_interval": "5"},
+    "CollectionConfigurations": [{"CollectionName": "losses"}],
+}
+
+
+@pytest.mark.parametrize("local", [None, "/trial"])
+def test_debugger_gets_its_file_and_its_tensors_but_no_verdicts(
+    local: str | None, stage: Stage
+) -> None:
+    name = f"watched-{(local or 'default').count('/')}"
+    hook = HOOK | ({"LocalPath": local} if local else {})
+    found = stage.run(
+        name,
+        WATCHED,
+        DebugHookConfig=hook,
+        DebugRuleConfigurations=RULES,
+        ProfilerRuleConfigurations=[{**RULES[0], "RuleConfigurationName": "ProfilerReport"}],
+        Environment={"WAIT": "no"},
+    )
+    assert found["TrainingJobStatus"] == "Completed", found["FailureReason"]
+    asked = json.loads(stage.unpacked(found["ModelArtifacts"]["S3ModelArtifacts"])["asked.json"])
+    assert asked == HOOK | {"LocalPath": asked["LocalPath"]}
+    assert "opt/ml" in asked["LocalPath"]
+    assert asked["LocalPath"] not in ("/opt/ml/output/tensors", local)
+    prefix = f"jobs/{name}/debug-output/"
+    listed = stage.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]
+    assert [each["Key"].removeprefix(prefix) for each in listed] == [
+        "index/0.json",
+        "training_job_end.ts",
+    ]
+    assert found["DebugHookConfig"] == hook
+    for kind in ("DebugRule", "ProfilerRule"):
+        (rule,) = found[f"{kind}EvaluationStatuses"]
+        assert rule["RuleEvaluationStatus"] == "Stopped"
+        assert rule["StatusDetails"].startswith("not evaluated: a rehearsal does not run AWS's")
+
+
+def test_tensors_are_in_the_bucket_while_the_job_runs(stage: Stage) -> None:
+    request = stage.request("growing", WATCHED, DebugHookConfig=HOOK, Environment={"WAIT": "yes"})
+    stage.sagemaker.create_training_job(**request)
+    deadline = time.monotonic() + 60
+    listed: list[str] = []
+    while not listed and time.monotonic() < deadline:
+        answer = stage.s3.list_objects_v2(Bucket=BUCKET, Prefix="jobs/growing/debug-output/")
+        listed = [each["Key"] for each in answer.get("Contents", ())]
+        time.sleep(0.1)
+    assert listed == ["jobs/growing/debug-output/index/0.json"]
+    stage.sagemaker.stop_training_job(TrainingJobName="growing")
+    found = stage.ended(lambda: stage.sagemaker.describe_training_job(TrainingJobName="growing"))
+    assert found["TrainingJobStatus"] == "Stopped"
+    assert "DebugRuleEvaluationStatuses" not in found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -12,9 +13,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rehearsal.conftest import BUCKET, Stage
+from sagelight.cli import main
 from sagelight.cloud.client import Aws
+from sagelight.cloud.door import main as cloud
 from sagelight.cloud.follow import follow
 from sagelight.cloud.settings import CloudSettings
+from sagelight.debugging.trial import Trial
 from sagelight.rehearsal.server import REGION
 from sagelight.rehearsal.service import Refusal
 
@@ -201,16 +205,18 @@ def test_the_quota_is_counted(stage: Stage) -> None:
 
 WATCHED = """
 import json, os, pathlib, time
+import numpy as np
+from sagelight.debugging.records import Place
+from sagelight.debugging.writer import TrialWriter
 config = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "input/config/debughookconfig.json")
-asked = json.loads(config.read_text())
 pathlib.Path(os.environ["SM_MODEL_DIR"], "asked.json").write_text(config.read_text())
-folder = pathlib.Path(asked["LocalPath"])
-(folder / "index").mkdir(parents=True)
-(folder / "index" / "0.json").write_text("early")
-print("begun", flush=True)
+writer = TrialWriter(pathlib.Path(json.loads(config.read_text())["LocalPath"]))
+writer.collections({"losses": ["Loss_output_0"]})
+for step in range(30):
+    writer.write(Place(step, "TRAIN", step), {"Loss_output_0": np.float32(1)})
 while os.environ["WAIT"] == "yes":
     time.sleep(0.1)
-(folder / "training_job_end.ts").write_text("late")
+writer.close()
 """
 RULES = [
     {
@@ -228,7 +234,7 @@ HOOK = {
 
 @pytest.mark.parametrize("local", [None, "/trial"])
 def test_debugger_gets_its_file_and_its_tensors_but_no_verdicts(
-    local: str | None, stage: Stage
+    local: str | None, stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = f"watched-{(local or 'default').count('/')}"
     hook = HOOK | ({"LocalPath": local} if local else {})
@@ -245,17 +251,23 @@ def test_debugger_gets_its_file_and_its_tensors_but_no_verdicts(
     assert asked == HOOK | {"LocalPath": asked["LocalPath"]}
     assert "opt/ml" in asked["LocalPath"]
     assert asked["LocalPath"] not in ("/opt/ml/output/tensors", local)
-    prefix = f"jobs/{name}/debug-output/"
-    listed = stage.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]
-    assert [each["Key"].removeprefix(prefix) for each in listed] == [
-        "index/0.json",
-        "training_job_end.ts",
-    ]
     assert found["DebugHookConfig"] == hook
     for kind in ("DebugRule", "ProfilerRule"):
         (rule,) = found[f"{kind}EvaluationStatuses"]
         assert rule["RuleEvaluationStatus"] == "Stopped"
         assert rule["StatusDetails"].startswith("not evaluated: a rehearsal does not run AWS's")
+
+    there = ["cloud=rehearsal", f"cloud.endpoint_url={stage.running.url}", f"cloud.region={REGION}"]
+    assert cloud(["status", f"job={name}", *there]) == 0
+    said = capsys.readouterr().out
+    assert f"{name}: Completed\n  Stopped       Overfit: not evaluated: a rehearsal" in said
+    trial = f"trial=s3://{BUCKET}/jobs/{name}"
+    assert main(["debug", trial, "rules=[LossNotDecreasing]", *there]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"s3://{BUCKET}/jobs/{name}: 1 tensors, steps: 30 of TRAIN\n")
+    assert "\nIssuesFound     LossNotDecreasing: " in said
+    assert cloud(["fetch", f"job={name}", "output=fetched", *there]) == 0
+    assert Trial.open(Path("fetched/debugger")).ended
 
 
 def test_tensors_are_in_the_bucket_while_the_job_runs(stage: Stage) -> None:
@@ -267,7 +279,7 @@ def test_tensors_are_in_the_bucket_while_the_job_runs(stage: Stage) -> None:
         answer = stage.s3.list_objects_v2(Bucket=BUCKET, Prefix="jobs/growing/debug-output/")
         listed = [each["Key"] for each in answer.get("Contents", ())]
         time.sleep(0.1)
-    assert listed == ["jobs/growing/debug-output/index/0.json"]
+    assert "jobs/growing/debug-output/training_job_end.ts" not in listed
     stage.sagemaker.stop_training_job(TrainingJobName="growing")
     found = stage.ended(lambda: stage.sagemaker.describe_training_job(TrainingJobName="growing"))
     assert found["TrainingJobStatus"] == "Stopped"

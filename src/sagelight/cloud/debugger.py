@@ -160,7 +160,7 @@ def debugger_notices(study: Study, one_job: bool) -> list[str]:
     if blind and not config.debugger.raw:
         found.append(
             f"{', '.join(blind)}: AWS's look at whole tensors, and only reductions are kept. "
-            "debugger.raw=true keeps all, at its price; ours do with the reductions"
+            "debugger.raw=true keeps them, at its price; our own rules need only the reductions"
         )
     ours = [name for name in config.debugger.rules if name in RULES and name not in AWS_RULES]
     if ours:

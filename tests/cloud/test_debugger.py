@@ -27,6 +27,7 @@ from sagelight.errors import CloudError
 from stories.commands import refused_by
 
 ASKED = "debugger.cloud=true"
+NO_CHOICE = "debugger.rules=[]"
 MEMBERS = {
     "DebugHookConfig",
     "DebugRuleConfigurations",
@@ -78,8 +79,8 @@ def test_rules_are_aws_built_in_ones_with_parameters_as_text() -> None:
             "RuleParameters": {"rule_to_invoke": "VanishingGradient"},
         },
     ]
-    names = [rule["RuleConfigurationName"] for rule in body(ASKED)["DebugRuleConfigurations"]]
-    assert tuple(names) == DEFAULT_RULES
+    default = body(ASKED, NO_CHOICE)["DebugRuleConfigurations"]
+    assert tuple(rule["RuleConfigurationName"] for rule in default) == DEFAULT_RULES
 
 
 def test_tensors_go_below_the_jobs_output_and_only_one_hook_writes_them() -> None:
@@ -133,10 +134,11 @@ def test_a_study_never_asks_and_says_so(one_job: bool) -> None:
 
 
 def test_the_closing_is_told_and_so_is_what_rules_cannot_see() -> None:
-    closed, blind = debugger_notices(study(ASKED), one_job=False)
+    closed, blind = debugger_notices(study(ASKED, NO_CHOICE), one_job=False)
     assert "takes no new AWS customers since 2026-07-30" in closed
     assert blind.startswith("PoorWeightInitialization, AllZero: AWS's look at whole tensors")
-    assert len(debugger_notices(study(ASKED, "debugger.raw=true"), one_job=False)) == 1
+    words = [ASKED, NO_CHOICE, "debugger.raw=true"]
+    assert len(debugger_notices(study(*words), one_job=False)) == 1
     assert debugger_notices(study(), one_job=False) == []
 
 
@@ -147,6 +149,15 @@ def test_a_rule_that_only_we_have_is_not_sent(monkeypatch: pytest.MonkeyPatch) -
     assert rule["RuleConfigurationName"] == "Overfit"
     assert problems(*words) == []
     assert "OursAlone: AWS has no such rule" in debugger_notices(study(*words), one_job=False)[-1]
+
+
+def test_a_rule_that_aws_calls_otherwise_goes_by_its_name() -> None:
+    words = [
+        "debugger.rules=[StalledTraining]",
+        "debugger.parameters={StalledTraining: {threshold: 60}}",
+    ]
+    (rule,) = body(ASKED, *words)["DebugRuleConfigurations"]
+    assert rule["RuleParameters"] == {"rule_to_invoke": "StalledTrainingRule", "threshold": "60"}
 
 
 @pytest.mark.parametrize(
@@ -160,11 +171,14 @@ def test_a_rule_that_only_we_have_is_not_sent(monkeypatch: pytest.MonkeyPatch) -
         ([ASKED, "debugger.parameters={Overfit: {patience: {a: 1}}}"], "AWS takes a number, a word or a list"),
         ([ASKED, "debugger=off"], "Type debugger=default or debugger.cloud=false"),
         ([ASKED, "profiler.interval_ms=300"], "Type profiler.interval_ms=200"),
-        ([ASKED, "hpo=true", "debugger.rules=[StalledTrainingRule]"], "there is no rule StalledTrainingRule"),
+        ([ASKED, "hpo=true", "debugger.rules=[OnlyAws]"], "there is no rule OnlyAws"),
         (["debugger.hook_config=own.json"], "debugger.hook_config=own.json is a file of this machine"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_what_to_type(words: list[str], part: str) -> None:
+def test_what_is_wrong_is_told_with_what_to_type(
+    words: list[str], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(AWS_RULES, "OnlyAws", ())
     (problem,) = problems(*words)
     assert part in problem
     body(*words)
@@ -174,7 +188,7 @@ def test_what_is_wrong_is_told_with_what_to_type(words: list[str], part: str) ->
     "words",
     [
         [ASKED],
-        [ASKED, "debugger.rules=[StalledTrainingRule]"],
+        [ASKED, "debugger.rules=[SimilarAcrossRuns,Overfit]"],
         [ASKED, "profiler=off", "profiler.interval_ms=300"],
         ["debugger.rules=[Overfits]"],
         ["debugger.hook_config=/opt/ml/input/config/debughookconfig.json"],

@@ -31,6 +31,7 @@ WALLED = [
 ]
 DEBUGGER = [
     "debugger.cloud=true",
+    "debugger.rules=[]",
     "debugger.save_interval=100",
     "debugger.parameters={Overfit: {patience: 3}}",
     "profiler.interval_ms=1000",

@@ -115,10 +115,8 @@ def test_the_trial_lies_where_debugger_looks(paths: JobPaths, named: dict[str, s
 
 
 def test_rules_that_aws_alone_has_are_left_to_it(paths: JobPaths) -> None:
-    rules = "debugger.rules=[Overfit,StalledTrainingRule]"
-    parameters = (
-        "debugger.parameters={StalledTrainingRule: {threshold: 60}, Overfit: {patience: 2}}"
-    )
+    rules = "debugger.rules=[Overfit,OnlyAws]"
+    parameters = "debugger.parameters={OnlyAws: {threshold: 60}, Overfit: {patience: 2}}"
     given(paths, "experiment=digits", rules, parameters, "debugger.cloud=true")
     debugger = job_config(paths)[0].debugger
     assert debugger.rules == ["Overfit"]

@@ -48,6 +48,8 @@ DEFAULT_RULES = (
     "Overfit",
     "Overtraining",
 )
+# Rules of ours that AWS calls otherwise.
+AWS_NAMES = {"StalledTraining": "StalledTrainingRule"}
 PROFILER_REPORT = "ProfilerReport"
 # The documentation names these; the service model allows any number.
 INTERVALS_MS = (100, 200, 500, 1000, 5000, 60000)
@@ -97,7 +99,7 @@ def debugger_members(config: Config, output: str, image: str) -> dict[str, Any]:
     return {
         "DebugHookConfig": _hook(config.debugger, output),
         "DebugRuleConfigurations": [
-            _rule(name, image, _mapping(config.debugger.parameters.get(name)))
+            _rule(AWS_NAMES.get(name, name), image, _mapping(config.debugger.parameters.get(name)))
             for name in aws_rules(config.debugger)
         ],
         **_profiler(config.profiler, output, image),
@@ -105,8 +107,9 @@ def debugger_members(config: Config, output: str, image: str) -> dict[str, Any]:
 
 
 def aws_rules(debugger: DebuggerSettings) -> list[str]:
-    """The rules that AWS is asked to evaluate; those that only we have are ours alone."""
-    return [n for n in dict.fromkeys(debugger.rules or DEFAULT_RULES) if n in AWS_RULES]
+    """The rules that AWS is asked to evaluate, as typed; those that only we have are ours alone."""
+    wanted = {AWS_NAMES.get(name, name): name for name in debugger.rules or DEFAULT_RULES}
+    return [typed for name, typed in wanted.items() if name in AWS_RULES]
 
 
 def debugger_problems(study: Study) -> Iterator[str]:
@@ -162,7 +165,7 @@ def debugger_notices(study: Study, one_job: bool) -> list[str]:
             f"{', '.join(blind)}: AWS's look at whole tensors, and only reductions are kept. "
             "debugger.raw=true keeps them, at its price; our own rules need only the reductions"
         )
-    ours = [name for name in config.debugger.rules if name in RULES and name not in AWS_RULES]
+    ours = [name for name in config.debugger.rules if name in RULES and name not in rules]
     if ours:
         found.append(f"{', '.join(ours)}: AWS has no such rule; ours is evaluated in the job")
     if config.cloud.name == "rehearsal":

@@ -11,6 +11,7 @@ PLACE = Place(
     bucket="photos-of-ours",
     image="763104351884.dkr.ecr.eu-west-1.amazonaws.com/pytorch:2.14-cu133-amzn2023-sagemaker",
 )
+RULES_IMAGE = "929884845733.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-debugger-rules:latest"
 PAYLOAD = Payload(
     source="s3://photos-of-ours/sagelight/source/0123456789abcdef/sourcedir.tar.gz",
     data="s3://photos-of-ours/sagelight/data/fedcba9876543210",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.studies import PAYLOAD, PLACE, study
+from cloud.studies import PAYLOAD, PLACE, RULES_IMAGE, study
 from sagelight.cloud.contract import violations
 from sagelight.cloud.request import build_request
 
@@ -29,12 +29,20 @@ WALLED = [
     "cloud.keep_alive_seconds=600",
     "cloud.retries=2",
 ]
+DEBUGGER = [
+    "debugger.cloud=true",
+    "debugger.rules=[]",
+    "debugger.save_interval=100",
+    "debugger.parameters={Overfit: {patience: 3}}",
+    "profiler.interval_ms=1000",
+]
 HPO = ["hpo=true"]
 REQUESTS = {
     "train": [],
     "train-spot": SPOT,
     "train-multi-node": MULTI_NODE,
     "train-walled": WALLED,
+    "train-debugger": DEBUGGER,
     "hpo-bayesian": [*HPO, "hpo.early_stopping=true", "hpo.patience=5", "hpo.until_converged=true"],
     "hpo-random": [*HPO, "hpo.strategy=random", "seed=7", "hpo.target=0.95", *SPOT],
     "hpo-hyperband": [*HPO, "hpo.strategy=hyperband", "trainer.max_epochs=9", "hpo.min_epochs=2"],
@@ -46,7 +54,8 @@ REQUESTS = {
 @pytest.mark.parametrize("name", REQUESTS)
 def test_request_is_the_golden_one_and_the_service_would_take_it(name: str) -> None:
     payload = replace(PAYLOAD, gpus=4 if "multi" in name else 1, commit="0123abc")
-    request = build_request(study(*REQUESTS[name]), PLACE, payload)
+    place = replace(PLACE, rules_image=RULES_IMAGE)
+    request = build_request(study(*REQUESTS[name]), place, payload)
     text = json.dumps({request.operation: request.body}, indent=2) + "\n"
     path = GOLDEN / f"{name}.json"
     if os.environ.get("SAGELIGHT_GOLDEN") == "write":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,38 @@ def test_outside_a_job_it_says_what_it_is_for(
         paths.hyperparameters.write_text(content)
     assert main() == 2
     assert "this program runs inside SageMaker training jobs" in capsys.readouterr().err
+
+
+def asked(paths: JobPaths, **content: Any) -> None:
+    paths.hook_config.write_text(json.dumps({"S3OutputPath": "s3://bucket/jobs", **content}))
+
+
+def test_without_debugger_no_hook_config_is_set(paths: JobPaths) -> None:
+    given(paths, "experiment=digits")
+    assert job_config(paths)[0].debugger.hook_config is None
+
+
+def test_debuggers_file_decides_what_is_kept(paths: JobPaths) -> None:
+    given(paths, "experiment=digits")
+    asked(paths, LocalPath=paths.inside("/opt/ml/output/tensors"))
+    assert job_config(paths)[0].debugger.hook_config == str(paths.hook_config)
+
+
+@pytest.mark.parametrize("named", [{"LocalPath": "/opt/ml/output/tensors"}, {}])
+def test_the_trial_lies_where_debugger_looks(paths: JobPaths, named: dict[str, str]) -> None:
+    given(paths, "experiment=digits")
+    asked(paths, HookParameters={"save_interval": "5"}, **named)
+    config, _ = job_config(paths)
+    assert config.debugger.hook_config is not None
+    read = json.loads(Path(config.debugger.hook_config).read_text())
+    assert read["LocalPath"] == str(paths.base / "output" / "tensors")
+    assert read["HookParameters"] == {"save_interval": "5"}
+
+
+def test_rules_that_aws_alone_has_are_left_to_it(paths: JobPaths) -> None:
+    rules = "debugger.rules=[Overfit,OnlyAws]"
+    parameters = "debugger.parameters={OnlyAws: {threshold: 60}, Overfit: {patience: 2}}"
+    given(paths, "experiment=digits", rules, parameters, "debugger.cloud=true")
+    debugger = job_config(paths)[0].debugger
+    assert debugger.rules == ["Overfit"]
+    assert debugger.parameters == {"Overfit": {"patience": 2}}

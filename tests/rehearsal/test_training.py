@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -10,9 +13,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rehearsal.conftest import BUCKET, Stage
+from sagelight.cli import main
 from sagelight.cloud.client import Aws
+from sagelight.cloud.door import main as cloud
 from sagelight.cloud.follow import follow
 from sagelight.cloud.settings import CloudSettings
+from sagelight.debugging.trial import Trial
 from sagelight.rehearsal.server import REGION
 from sagelight.rehearsal.service import Refusal
 
@@ -195,3 +201,86 @@ def test_the_quota_is_counted(stage: Stage) -> None:
         stage.running.sagemaker.quota = 100
     listed = stage.sagemaker.list_training_jobs()["TrainingJobSummaries"]
     assert "quota" not in [job["TrainingJobName"] for job in listed]
+
+
+WATCHED = """
+import json, os, pathlib, time
+import numpy as np
+from sagelight.debugging.records import Place
+from sagelight.debugging.writer import TrialWriter
+config = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "input/config/debughookconfig.json")
+pathlib.Path(os.environ["SM_MODEL_DIR"], "asked.json").write_text(config.read_text())
+writer = TrialWriter(pathlib.Path(json.loads(config.read_text())["LocalPath"]))
+writer.collections({"losses": ["Loss_output_0"]})
+for step in range(30):
+    writer.write(Place(step, "TRAIN", step), {"Loss_output_0": np.float32(1)})
+while os.environ["WAIT"] == "yes":
+    time.sleep(0.1)
+writer.close()
+"""
+RULES = [
+    {
+        "RuleConfigurationName": "Overfit",
+        "RuleEvaluatorImage": "111122223333.dkr.ecr.us-east-1.amazonaws.com/rules:latest",
+        "RuleParameters": {"rule_to_invoke": "Overfit"},
+    }
+]
+HOOK = {
+    "S3OutputPath": f"s3://{BUCKET}/jobs",
+    "HookParameters": {"save_interval": "5"},
+    "CollectionConfigurations": [{"CollectionName": "losses"}],
+}
+
+
+@pytest.mark.parametrize("local", [None, "/trial"])
+def test_debugger_gets_its_file_and_its_tensors_but_no_verdicts(
+    local: str | None, stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"watched-{(local or 'default').count('/')}"
+    hook = HOOK | ({"LocalPath": local} if local else {})
+    found = stage.run(
+        name,
+        WATCHED,
+        DebugHookConfig=hook,
+        DebugRuleConfigurations=RULES,
+        ProfilerRuleConfigurations=[{**RULES[0], "RuleConfigurationName": "ProfilerReport"}],
+        Environment={"WAIT": "no"},
+    )
+    assert found["TrainingJobStatus"] == "Completed", found["FailureReason"]
+    asked = json.loads(stage.unpacked(found["ModelArtifacts"]["S3ModelArtifacts"])["asked.json"])
+    assert asked == HOOK | {"LocalPath": asked["LocalPath"]}
+    assert "opt/ml" in asked["LocalPath"]
+    assert asked["LocalPath"] not in ("/opt/ml/output/tensors", local)
+    assert found["DebugHookConfig"] == hook
+    for kind in ("DebugRule", "ProfilerRule"):
+        (rule,) = found[f"{kind}EvaluationStatuses"]
+        assert rule["RuleEvaluationStatus"] == "Stopped"
+        assert rule["StatusDetails"].startswith("not evaluated: a rehearsal does not run AWS's")
+
+    there = ["cloud=rehearsal", f"cloud.endpoint_url={stage.running.url}", f"cloud.region={REGION}"]
+    assert cloud(["status", f"job={name}", *there]) == 0
+    said = capsys.readouterr().out
+    assert f"{name}: Completed\n  Stopped       Overfit: not evaluated: a rehearsal" in said
+    trial = f"trial=s3://{BUCKET}/jobs/{name}"
+    assert main(["debug", trial, "rules=[LossNotDecreasing]", *there]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"s3://{BUCKET}/jobs/{name}: 1 tensors, steps: 30 of TRAIN\n")
+    assert "\nIssuesFound     LossNotDecreasing: " in said
+    assert cloud(["fetch", f"job={name}", "output=fetched", *there]) == 0
+    assert Trial.open(Path("fetched/debugger")).ended
+
+
+def test_tensors_are_in_the_bucket_while_the_job_runs(stage: Stage) -> None:
+    request = stage.request("growing", WATCHED, DebugHookConfig=HOOK, Environment={"WAIT": "yes"})
+    stage.sagemaker.create_training_job(**request)
+    deadline = time.monotonic() + 60
+    listed: list[str] = []
+    while not listed and time.monotonic() < deadline:
+        answer = stage.s3.list_objects_v2(Bucket=BUCKET, Prefix="jobs/growing/debug-output/")
+        listed = [each["Key"] for each in answer.get("Contents", ())]
+        time.sleep(0.1)
+    assert "jobs/growing/debug-output/training_job_end.ts" not in listed
+    stage.sagemaker.stop_training_job(TrainingJobName="growing")
+    found = stage.ended(lambda: stage.sagemaker.describe_training_job(TrainingJobName="growing"))
+    assert found["TrainingJobStatus"] == "Stopped"
+    assert "DebugRuleEvaluationStatuses" not in found

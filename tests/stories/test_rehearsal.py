@@ -343,3 +343,17 @@ def test_torchvisions_weights_travel_with_the_job(
     # The job took the file that came through its channel, not the one of this machine.
     saved = Path("run/config.yaml").read_text()
     assert "opt/ml/input/data/weights/squeezenet1_1.pth" in saved
+
+
+def test_what_debugger_keeps_of_a_rehearsed_job_comes_home(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sagelight.debugging.bridge")
+    words = [*SMALL, "trainer.max_epochs=1", "debugger.cloud=true", "debugger.save_interval=2"]
+    assert cloud([*words, "cloud=rehearsal", f"run_dir={tmp_path / 'run'}"]) == 0
+    assert "notice    Debugger takes no new AWS customers" in capsys.readouterr().out
+    trial = f"trial={tmp_path / 'run' / 'debugger'}"
+    assert run("debug", trial, "rules=[VanishingGradient,ExplodingTensor]") == 0
+    said = capsys.readouterr().out
+    assert "4 of TRAIN" in said
+    assert said.count("NoIssuesFound") == 2

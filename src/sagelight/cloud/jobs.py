@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.follow import TRAINING, TUNING, LogTail, find_job
@@ -13,6 +15,9 @@ from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import AUTO, group, setting
 from sagelight.errors import CloudError, ConfigError
 from sagelight.tuning.trials import table
+
+# Of the longest state of a rule, NoIssuesFound.
+STATUS_WIDTH = 13
 
 
 @dataclass
@@ -29,7 +34,7 @@ class FetchSettings:
 
 
 def run_status(settings: JobSettings) -> None:
-    """Print what a job is doing, and the trials of a study.
+    """Print what a job is doing, what Debugger's rules found, and the trials of a study.
 
     Raises:
         CloudError: no such job.
@@ -37,8 +42,20 @@ def run_status(settings: JobSettings) -> None:
     aws, name = _aws(settings)
     state = find_job(aws, name)
     print(f"{name}: {state.doing}" + (f": {state.reason}" if state.reason else ""))
+    for line in rule_lines(state.described):
+        print(line)
     if state.kind == TUNING:
         print(table(trials(aws, name)))
+
+
+def rule_lines(described: Mapping[str, Any]) -> Iterator[str]:
+    """What Debugger's rules have come to, a line each; nothing for a job that has none."""
+    for kind in ("DebugRule", "ProfilerRule"):
+        for rule in described.get(f"{kind}EvaluationStatuses") or ():
+            details = rule.get("StatusDetails")
+            line = f"  {rule.get('RuleEvaluationStatus', ''):{STATUS_WIDTH}} "
+            line += str(rule.get("RuleConfigurationName", ""))
+            yield line + (f": {' '.join(details.split())}" if details else "")
 
 
 def run_logs(settings: JobSettings) -> None:

@@ -20,6 +20,7 @@ from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError, suggestion
 
 FRAMEWORK = "pytorch-amzn2023"
+DEBUGGER = "debugger"
 NO_ACCOUNT = "000000000000"
 ASSUMED_REGION = "us-east-1"
 ROLE_VARIABLE = "SAGEMAKER_ROLE"
@@ -94,7 +95,23 @@ def image_uri(region: str, instance_type: str) -> str:
         )
     kind = "gpu" if gpus(instance_type, region) else "cpu"
     tag = f"{version['tag_prefix']}-{version['container_version'][kind]}"
-    return f"{account}.dkr.ecr.{region}.amazonaws.com/{version['repository']}:{tag}"
+    return f"{_registry(account, region)}/{version['repository']}:{tag}"
+
+
+def rules_image_uri(region: str) -> str:
+    """AWS's image that evaluates Debugger's rules, from the same table.
+
+    Raises:
+        CloudError: the table knows no such region.
+    """
+    ((tag, version),) = _sdk_table(DEBUGGER)["versions"].items()
+    account = version["registries"].get(region)
+    if account is None:
+        raise CloudError(
+            f"debugger.cloud=true: AWS has no Debugger rules in {region}."
+            f"{suggestion(region, version['registries'])} Type debugger.cloud=false, or another cloud.region."
+        )
+    return f"{_registry(account, region)}/{version['repository']}:{tag}"
 
 
 def gpus(instance_type: str, region: str = ASSUMED_REGION) -> int:
@@ -104,6 +121,11 @@ def gpus(instance_type: str, region: str = ASSUMED_REGION) -> int:
     if instance_type in known:
         return int(known[instance_type]["Count"])
     return 1 if re.match(r"ml\.(p|g)\d", instance_type) else 0
+
+
+def _registry(account: str, region: str) -> str:
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"{account}.dkr.ecr.{region}.{domain}"
 
 
 @cache

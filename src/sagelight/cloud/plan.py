@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,8 @@ from sagelight.bundle.provenance import git_commit
 from sagelight.cloud.backend import choose_backend
 from sagelight.cloud.contract import violations
 from sagelight.cloud.data import Cargo, photos, weights_file
-from sagelight.cloud.place import find_place, gpus
+from sagelight.cloud.debugger import asks_debugger, debugger_notices
+from sagelight.cloud.place import find_place, gpus, rules_image_uri
 from sagelight.cloud.request import TUNING_JOB, Payload, Place, Request, build_request
 from sagelight.cloud.rules import broken_rules, combinations
 from sagelight.cloud.source import EXPERIMENTS, Source, pack_source
@@ -42,6 +43,7 @@ class Plan:
         backend: where a study runs, and why; empty for one training.
         problems: what would be refused or would fail, each saying what to type.
         assumed: what is only known where AWS is set up; a job is not started on it.
+        notices: what a person should know, and need not change.
     """
 
     study: Study
@@ -53,6 +55,7 @@ class Plan:
     backend: tuple[str, str]
     problems: tuple[str, ...]
     assumed: tuple[str, ...]
+    notices: tuple[str, ...] = ()
 
     def uri(self, key: str) -> str:
         """Where something lies in the bucket, by its key below the prefix."""
@@ -103,6 +106,7 @@ def make_plan(study: Study) -> Plan:
     """
     found = find_place(study.config.cloud)
     problems = list(found.problems)
+    place = _with_rules_image(study, found.place, problems)
     index = _index(study, problems)
     data = _collect(problems, lambda: photos(index)) if index is not None else None
     weights = _weights(study, problems)
@@ -113,21 +117,21 @@ def make_plan(study: Study) -> Plan:
         overrides = (*overrides, *sweep_words(study.space))
     source = _collect(problems, lambda: pack_source(experiments, one_job)) or Source(b"", 0)
     payload = Payload(
-        source=_uri(study, found.place, f"source/{source.digest[:16]}/sourcedir.tar.gz"),
-        data=_data_uri(study, found.place, data),
-        weights=_weights_uri(study, found.place, weights),
+        source=_uri(study, place, f"source/{source.digest[:16]}/sourcedir.tar.gz"),
+        data=_data_uri(study, place, data),
+        weights=_weights_uri(study, place, weights),
         overrides=overrides,
-        gpus=gpus(study.config.cloud.instance_type, found.place.region),
+        gpus=gpus(study.config.cloud.instance_type, place.region),
         commit=git_commit(),
     )
-    request = build_request(study, found.place, payload, one_job)
+    request = build_request(study, place, payload, one_job)
     problems += violations(request.operation, request.body)
     training = len(index.splits["train"]) if index is not None else None
     count = len(static_hyperparameters(request))
     problems += broken_rules(study, count, payload.gpus, training, one_job)
     return Plan(
         study,
-        found.place,
+        place,
         source,
         tuple(each for each in (data, weights) if each is not None),
         default_backbones(study),
@@ -135,6 +139,7 @@ def make_plan(study: Study) -> Plan:
         backend or ("", ""),
         tuple(problems),
         found.assumed,
+        tuple(debugger_notices(study, one_job)),
     )
 
 
@@ -196,6 +201,13 @@ def default_backbones(study: Study) -> tuple[str, ...]:
 def torchvision_key(backbones: tuple[str, ...]) -> str:
     """Where torchvision's weights lie below the prefix; another torchvision has others."""
     return f"weights/torchvision-{metadata.version('torchvision')}/{'+'.join(backbones)}"
+
+
+def _with_rules_image(study: Study, place: Place, problems: list[str]) -> Place:
+    if not asks_debugger(study):
+        return place
+    image = _collect(problems, lambda: rules_image_uri(place.region))
+    return replace(place, rules_image=image or "unknown")
 
 
 def _index(study: Study, problems: list[str]) -> ImageIndex | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sagelight.bundle.provenance import COMMIT_VARIABLE
+from sagelight.cloud.debugger import NO_SECOND_HOOK, asks_debugger, debugger_members
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.hyperparameters import encode
 from sagelight.config.setting import AUTO
@@ -37,12 +38,17 @@ _DIGEST_LENGTH = 10
 
 @dataclass(frozen=True)
 class Place:
-    """Where jobs run and on whose behalf."""
+    """Where jobs run and on whose behalf.
+
+    Attributes:
+        rules_image: AWS's image that evaluates Debugger's rules; empty where no job asks for them.
+    """
 
     region: str
     role: str
     bucket: str
     image: str
+    rules_image: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,9 @@ def training_request(study: Study, place: Place, payload: Payload) -> Request:
         "ResourceConfig": _resources(cloud, cloud.keep_alive_seconds),
         "Tags": _tags(cloud),
     }
+    if asks_debugger(study):
+        output = body["OutputDataConfig"]["S3OutputPath"]
+        body |= debugger_members(study.config, output, place.rules_image)
     stem = _stem(study.config.name)
     name = f"{stem[: _TRAINING_NAME_LENGTH - _DIGEST_LENGTH - 1]}-{_digest(body, cloud)}"
     shared = replace(cloud, attempt=1)
@@ -112,7 +121,8 @@ def training_request(study: Study, place: Place, payload: Payload) -> Request:
     body["HyperParameters"][CHECKPOINT_KEY] = "run"
     body |= {
         "CheckpointConfig": _checkpoints(cloud, place, kept),
-        "Environment": _environment(cloud, payload),
+        "Environment": (NO_SECOND_HOOK if asks_debugger(study) else {})
+        | _environment(cloud, payload),
     }
     return Request(TRAINING_JOB, {"TrainingJobName": name, **body})
 

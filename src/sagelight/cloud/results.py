@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.follow import TUNING, JobState, find_job, readable_reason
+from sagelight.cloud.tensors import fetch_trial, trial_uri
 from sagelight.config.hyperparameters import decode, unwrapped
 from sagelight.errors import CloudError
 from sagelight.files import write_text
@@ -19,10 +20,13 @@ from sagelight.tuning.trials import Trial, write_best, write_trials
 
 # Names the job whose results a folder holds.
 MARKER = "job.txt"
+# Where a run on this machine keeps its trial, too.
+TRIAL = "debugger"
 
 
 def fetch_results(aws: Aws, state: JobState, folder: Path) -> Path:
-    """Download what a training left into `folder`: the run's files, and its bundle in `folder/bundle`.
+    """Download what a training left into `folder`: the run's files, its bundle in `folder/bundle`, and the tensors
+    that Debugger was asked to keep in `folder/debugger`.
 
     Returns:
         `folder`.
@@ -53,6 +57,9 @@ def fetch_results(aws: Aws, state: JobState, folder: Path) -> Path:
             optional=True,
         )
         _unpack(aws, artifacts, whole / "bundle", Path(scratch))
+        tensors = trial_uri(state.described)
+        if tensors is not None:
+            fetch_trial(aws, tensors, whole / TRIAL)
         write_text(whole / MARKER, state.name)
         if folder.is_dir():
             folder.rmdir()

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 
+from sagelight.cloud.debugger import debugger_problems
 from sagelight.cloud.request import OBJECTIVE, max_wait_seconds
 from sagelight.config.setting import AUTO
 from sagelight.data.settings import PHOTOS_OF_A_PROCESS, least_batch
@@ -34,7 +35,13 @@ def broken_rules(
         training_photos: None where the photos are not on this machine.
         one_job: whether a study runs inside one training job.
     """
-    rules: list[Callable[[Study], Iterator[str]]] = [_spot, _walls, _pairs, _objective_printed]
+    rules: list[Callable[[Study], Iterator[str]]] = [
+        _spot,
+        _walls,
+        _pairs,
+        _objective_printed,
+        debugger_problems,
+    ]
     if study.tunes:
         rules += (
             [hyperband_problems, _own_rules]

@@ -34,6 +34,7 @@ def described(plan: Plan) -> str:
         lines.append(f"  backend   {_backend(plan)}")
     lines += [f"  goes up   {text}" for text in _cargo(plan)]
     lines.append(f"  at most   {_ceiling(plan)}")
+    lines += [f"  notice    {text}" for text in plan.notices]
     return "\n".join(lines)
 
 

@@ -15,8 +15,9 @@ from sagelight.config.compose import compose
 from sagelight.config.grammar import hydra_text, parse_override
 from sagelight.config.hyperparameters import decode
 from sagelight.config.schema import Config
-from sagelight.container.paths import BASE, CHECKPOINT_KEY, SHARDS, TRAINING, WEIGHTS, JobPaths
+from sagelight.container.paths import CHECKPOINT_KEY, SHARDS, TENSORS, TRAINING, WEIGHTS, JobPaths
 from sagelight.errors import RunError, SagelightError
+from sagelight.files import write_json
 from sagelight.processes import Processes, collect_as_usual, collect_rarely
 
 CLOUD_COMMAND = "python launch/sagemaker.py"
@@ -59,6 +60,7 @@ def job_config(paths: JobPaths) -> tuple[Config, list[str]]:
     overrides = decode(hyperparameters)
     config = _moved(compose(overrides), paths)
     config.run_dir = str(paths.checkpoints / _run_name(hyperparameters))
+    _watch(config, paths)
     return config, overrides
 
 
@@ -128,8 +130,8 @@ def _fit(paths: JobPaths) -> None:
 def _moved(config: Config, paths: JobPaths) -> Config:
     """The configuration with photos and weights where this container keeps them."""
     data, model = config.data, config.model
-    data.root = _here(data.root, paths) if data.root is not None else None
-    model.weights = _here(model.weights, paths)
+    data.root = paths.inside(data.root) if data.root is not None else None
+    model.weights = paths.inside(model.weights)
     sent = paths.channel(WEIGHTS) / f"{model.backbone}.pth"
     if model.weights == "default" and sent.is_file():
         # torchvision's own weights travel with the job, which may have no network.
@@ -137,14 +139,34 @@ def _moved(config: Config, paths: JobPaths) -> Config:
     return config
 
 
+def _watch(config: Config, paths: JobPaths) -> None:
+    """What Debugger was asked to keep is kept where it looks; rules that AWS alone has are left to it."""
+    debugger = config.debugger
+    if paths.hook_config.is_file():
+        debugger.hook_config = str(_hook_config(paths))
+    if debugger.cloud:
+        from sagelight.debugging.rules.catalogue import RULES
+
+        debugger.rules = [name for name in debugger.rules if name in RULES]
+        debugger.parameters = {k: v for k, v in debugger.parameters.items() if k in RULES}
+        debugger.actions = {k: v for k, v in debugger.actions.items() if k in RULES}
+
+
+def _hook_config(paths: JobPaths) -> Path:
+    """The job's debughookconfig.json, or a copy of it that names this container's folder for the trial."""
+    asked = _read_json(paths.hook_config)
+    folder = paths.inside(str(asked.get("LocalPath") or TENSORS))
+    if asked.get("LocalPath") == folder:
+        return paths.hook_config
+    paths.scratch.mkdir(parents=True, exist_ok=True)
+    copy = paths.scratch / paths.hook_config.name
+    write_json(copy, asked | {"LocalPath": folder})
+    return copy
+
+
 def _run_name(hyperparameters: dict[str, str]) -> str:
     """A training keeps its folder over attempts; the trials of a study may share a bucket's folder, not a name."""
     return hyperparameters.get(CHECKPOINT_KEY) or os.environ.get("TRAINING_JOB_NAME", "run")
-
-
-def _here(path: str, paths: JobPaths) -> str:
-    """A path of the contract, where this container keeps it."""
-    return str(paths.base / Path(path).relative_to(BASE)) if path.startswith(BASE) else path
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from pathlib import Path
 BASE = "/opt/ml"
 CHECKPOINTS = f"{BASE}/checkpoints"
 CHANNELS = f"{BASE}/input/data"
+# Where SageMaker's Debugger looks for a trial, and uploads it from.
+TENSORS = f"{BASE}/output/tensors"
 # A hyperparameter: the folder that a training keeps below the checkpoints, whichever attempt it is.
 CHECKPOINT_KEY = "sagelight_run"
 # Photos travel in archives of this name; {} is a number of five digits.
@@ -41,6 +43,11 @@ class JobPaths:
         return self.base / "input" / "config" / "resourceconfig.json"
 
     @property
+    def hook_config(self) -> Path:
+        """What Debugger is to save; there only where the job was asked for it."""
+        return self.base / "input" / "config" / "debughookconfig.json"
+
+    @property
     def model(self) -> Path:
         return self.base / "model"
 
@@ -63,3 +70,8 @@ class JobPaths:
 
     def channel(self, name: str) -> Path:
         return self.base / "input" / "data" / name
+
+    def inside(self, path: str) -> str:
+        """A path of the contract, where this container keeps it; others as they are."""
+        below = path == BASE or path.startswith(f"{BASE}/")
+        return str(self.base / Path(path).relative_to(BASE)) if below else path

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sagelight.config.setting import setting
-from sagelight.debugging.rules.base import Verdict
+from sagelight.cloud.settings import CloudSettings
+from sagelight.config.setting import group, setting
+from sagelight.debugging.rules.base import Rule, Verdict
 from sagelight.debugging.rules.catalogue import RULES, build_rules
 from sagelight.debugging.rules.evaluate import Evaluation
 from sagelight.debugging.trial import Trial
@@ -16,12 +18,14 @@ from sagelight.errors import ConfigError
 from sagelight.files import write_json
 
 SHOWN = 3
+S3 = "s3://"
 
 
 @dataclass
 class DebugSettings:
     trial: str | None = setting(
-        None, "Folder of a trial: what a SageMaker job's debugger or smdebug has left."
+        None,
+        "Folder of a trial, or its s3://BUCKET/PREFIX: what a SageMaker job's debugger or smdebug has left.",
     )
     rules: list[str] = setting(
         [], "Rules by AWS's names, as [VanishingGradient,Overfit]; none is all."
@@ -30,6 +34,7 @@ class DebugSettings:
         {}, "Parameters by rule, as {Overfit: {patience: 3}}; the defaults are AWS's."
     )
     output: str | None = setting(None, "FILE.json for the findings.")
+    cloud: CloudSettings = group(CloudSettings)
 
 
 def run_debug(settings: DebugSettings) -> None:
@@ -38,13 +43,31 @@ def run_debug(settings: DebugSettings) -> None:
     Raises:
         ConfigError: no trial, an unknown rule or parameter.
         DataError: there is no trial in that folder.
+        CloudError: there is none at that address, or AWS refuses to say.
     """
     if settings.trial is None:
         raise ConfigError("debug needs trial. Type debug trial=DIR")
     rules = build_rules(settings.rules, settings.parameters)
-    trial = Trial.open(Path(settings.trial))
+    with _folder(settings.trial, settings.cloud) as folder:
+        _judge(Trial.open(folder), rules, settings)
+
+
+@contextmanager
+def _folder(trial: str, cloud: CloudSettings) -> Iterator[Path]:
+    """The trial's folder; of an address in S3, a copy that lives as long as the block."""
+    if not trial.startswith(S3):
+        yield Path(trial)
+        return
+    from sagelight.cloud.tensors import downloaded_trial
+
+    with downloaded_trial(trial, cloud) as folder:
+        yield folder
+
+
+def _judge(trial: Trial, rules: Sequence[Rule], settings: DebugSettings) -> None:
     verdicts = Evaluation(trial, rules).end()
-    print(_heading(trial))
+    place = settings.trial if str(settings.trial).startswith(S3) else trial.folder
+    print(f"{place}: {_heading(trial)}")
     for verdict in verdicts:
         print("\n".join(_lines(verdict)))
     for sentence in trial.damaged:
@@ -63,7 +86,7 @@ def _heading(trial: Trial) -> str:
     }
     counted = ", ".join(f"{count} of {mode}" for mode, count in steps.items()) or "none"
     end = "" if trial.ended else "; its writer has not said that it ended"
-    return f"{trial.folder}: {len(trial.names())} tensors, steps: {counted}{end}"
+    return f"{len(trial.names())} tensors, steps: {counted}{end}"
 
 
 def _lines(verdict: Verdict) -> Sequence[str]:

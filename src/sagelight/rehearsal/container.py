@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from sagelight.cloud.tensors import DEBUG_OUTPUT
+from sagelight.container.paths import BASE, TENSORS
 from sagelight.rehearsal.program import TrainProgram
 
 TOOLKIT_MODULE = "sagemaker_pytorch_container.training:main"
@@ -79,6 +81,8 @@ class Container:
             },
         )
 
+        self._write_hook_config(config / "debughookconfig.json")
+
     def download(self) -> None:
         """Fetch every channel, and the checkpoints of an earlier attempt.
 
@@ -99,22 +103,11 @@ class Container:
         """Start AWS's `train` program."""
         return TrainProgram(self._variables(), self.base)
 
-    def save_checkpoints(self, known: dict[str, tuple[int, int]]) -> None:
-        """Upload the checkpoint files that have changed since `known`, which is brought up to date."""
-        target = self.request.get("CheckpointConfig")
-        if not target:
-            return
-        root = self.base / "checkpoints"
-        for name, path in _tree(root):
-            try:
-                state = path.stat()
-                mark = (state.st_mtime_ns, state.st_size)
-                if known.get(name) != mark:
-                    self._put(f"{target['S3Uri'].rstrip('/')}/{name}", path)
-                    known[name] = mark
-            except FileNotFoundError:
-                # Replaced between listing and reading; the next round takes the new one.
-                continue
+    def save(self, known: dict[str, tuple[int, int]]) -> None:
+        """Upload the checkpoints and tensors that have changed since `known`, which is brought up to date."""
+        for root, target in self._mirrored():
+            for name, path in _tree(root):
+                self._save(path, f"{target}/{name}", known)
 
     def results(self, folder: str) -> Iterator[tuple[str, Path]]:
         """The files below `model` or `output/data`, by the names that they have there."""
@@ -136,6 +129,41 @@ class Container:
     def remove(self) -> None:
         """Take the instance's disk away."""
         shutil.rmtree(self.base.parent, ignore_errors=True)
+
+    def _mirrored(self) -> Iterator[tuple[Path, str]]:
+        """The folders that the service copies while the program runs, and where to."""
+        checkpoints = self.request.get("CheckpointConfig")
+        if checkpoints:
+            yield self.base / "checkpoints", checkpoints["S3Uri"].rstrip("/")
+        hook = self.request.get("DebugHookConfig")
+        if hook:
+            yield (
+                self._tensors(hook),
+                f"{hook['S3OutputPath'].rstrip('/')}/{self.name}/{DEBUG_OUTPUT}",
+            )
+
+    def _save(self, path: Path, uri: str, known: dict[str, tuple[int, int]]) -> None:
+        try:
+            state = path.stat()
+            mark = (state.st_mtime_ns, state.st_size)
+            if known.get(uri) != mark:
+                self._put(uri, path)
+                known[uri] = mark
+        except FileNotFoundError:
+            # Replaced between listing and reading; the next round takes the new one.
+            return
+
+    def _tensors(self, hook: Mapping[str, Any]) -> Path:
+        """The folder of a job's trial, which a real container has at the root of its disk."""
+        wanted = Path(hook.get("LocalPath") or TENSORS)
+        if wanted.is_relative_to(BASE):
+            return self.base / wanted.relative_to(BASE)
+        return self.base / "elsewhere" / wanted.relative_to(wanted.anchor)
+
+    def _write_hook_config(self, path: Path) -> None:
+        hook = self.request.get("DebugHookConfig")
+        if hook:
+            _write(path, {**hook, "LocalPath": str(self._tensors(hook))})
 
     def _variables(self) -> dict[str, str]:
         return {

@@ -6,7 +6,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ from sagelight.rehearsal.program import GRACE_SECONDS, TrainProgram, end
 SYNC_SECONDS = 2.0
 LONGEST_REASON = 1024
 ENDED = ("Completed", "Failed", "Stopped")
+# Of the service's states for a rule, Stopped is the one that claims no verdict.
+NOT_EVALUATED = (
+    "not evaluated: a rehearsal does not run AWS's rule images; `debug trial=` runs ours"
+)
 # The toolkit lets the machines of a job meet at a port that it does not choose, and here they are all one machine.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -150,10 +154,10 @@ class TrainingJob:
                 # A machine that fails takes the job's others with it.
                 end(programs, grace=0 if outcome == "interrupted" else GRACE_SECONDS)
             elif time.monotonic() - synced > SYNC_SECONDS:
-                _save_checkpoints(machines, saved)
+                _save(machines, saved)
                 synced = time.monotonic()
         if outcome != "interrupted":
-            _save_checkpoints(machines, saved)
+            _save(machines, saved)
         return outcome
 
     def _settle(self, machines: list[Container], outcome: str) -> None:
@@ -228,6 +232,12 @@ class TrainingJob:
                     {"MetricName": name, "Value": value, "Timestamp": when}
                     for name, (value, when) in self.metrics.items()
                 ],
+                **{
+                    f"{kind}EvaluationStatuses": _unevaluated(
+                        self.request.get(f"{kind}Configurations", ()), self.created
+                    )
+                    for kind in ("DebugRule", "ProfilerRule")
+                },
                 "TrainingTimeInSeconds": int(self.ended - self.started)
                 if self.ended and self.started
                 else None,
@@ -247,9 +257,22 @@ class TrainingJob:
         )
 
 
-def _save_checkpoints(machines: list[Container], saved: list[dict[str, tuple[int, int]]]) -> None:
+def _unevaluated(rules: Sequence[Mapping[str, Any]], when: float) -> list[dict[str, Any]] | None:
+    """The states of rules whose images run at AWS only: no verdict, and why."""
+    return [
+        {
+            "RuleConfigurationName": rule["RuleConfigurationName"],
+            "RuleEvaluationStatus": "Stopped",
+            "StatusDetails": NOT_EVALUATED,
+            "LastModifiedTime": when,
+        }
+        for rule in rules
+    ] or None
+
+
+def _save(machines: list[Container], saved: list[dict[str, tuple[int, int]]]) -> None:
     for container, known in zip(machines, saved, strict=True):
-        container.save_checkpoints(known)
+        container.save(known)
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:

@@ -19,13 +19,17 @@ from sagelight.files import write_json
 
 SHOWN = 3
 S3 = "s3://"
+OF_A_RUN = Path("debugger") / "trial"
 
 
 @dataclass
 class DebugSettings:
     trial: str | None = setting(
         None,
-        "Folder of a trial, or its s3://BUCKET/PREFIX: what a SageMaker job's debugger or smdebug has left.",
+        "A run's folder, a trial's, or its s3://BUCKET/PREFIX: what a run's, a SageMaker job's or smdebug's hook has left.",
+    )
+    replay: str | None = setting(
+        None, "A run's debugger/replay-0.pt: the batch whose loss was not finite, looked at again."
     )
     rules: list[str] = setting(
         [], "Rules by AWS's names, as [VanishingGradient,Overfit]; none is all."
@@ -38,15 +42,18 @@ class DebugSettings:
 
 
 def run_debug(settings: DebugSettings) -> None:
-    """Evaluate rules over a trial, and print what they found.
+    """Evaluate rules over a trial, and print what they found; or look again at a batch that ended a training.
 
     Raises:
         ConfigError: no trial, an unknown rule or parameter.
-        DataError: there is no trial in that folder.
+        DataError: there is no trial in that folder, or no replay in that file.
         CloudError: there is none at that address, or AWS refuses to say.
     """
+    if settings.replay is not None:
+        _replay(Path(settings.replay))
+        return
     if settings.trial is None:
-        raise ConfigError("debug needs trial. Type debug trial=DIR")
+        raise ConfigError("debug needs trial. Type debug trial=DIR, or replay=FILE.")
     rules = build_rules(settings.rules, settings.parameters)
     with _folder(settings.trial, settings.cloud) as folder:
         _judge(Trial.open(folder), rules, settings)
@@ -56,12 +63,20 @@ def run_debug(settings: DebugSettings) -> None:
 def _folder(trial: str, cloud: CloudSettings) -> Iterator[Path]:
     """The trial's folder; of an address in S3, a copy that lives as long as the block."""
     if not trial.startswith(S3):
-        yield Path(trial)
+        inside = Path(trial) / OF_A_RUN
+        yield inside if inside.is_dir() else Path(trial)
         return
     from sagelight.cloud.tensors import downloaded_trial
 
     with downloaded_trial(trial, cloud) as folder:
         yield folder
+
+
+def _replay(path: Path) -> None:
+    # Torch loads for seconds, and rules do without it.
+    from sagelight.debugging.replaying import replay
+
+    print("\n".join(replay(path).lines()))
 
 
 def _judge(trial: Trial, rules: Sequence[Rule], settings: DebugSettings) -> None:

@@ -245,9 +245,7 @@ def _strtobool(value: str) -> int:
 
 
 def _help_protobuf() -> None:
-    import google.protobuf
-
-    old = int(google.protobuf.__version__.split(".")[0]) < 4
+    old = int(importlib.import_module("google.protobuf").__version__.split(".")[0]) < 4
     if not old and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -269,15 +267,14 @@ class _Loader(importlib.abc.Loader):
         self._path = path
 
     def exec_module(self, module: types.ModuleType) -> None:
-        from google.protobuf import descriptor_pool
-        from google.protobuf.internal import builder
-
+        pool = importlib.import_module("google.protobuf.descriptor_pool")
+        builder = importlib.import_module("google.protobuf.internal.builder")
         tree = ast.parse(self._path.read_text(encoding="utf-8"))
         for node in tree.body:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("smdebug."):
                 for name in node.names:
                     importlib.import_module(f"{node.module}.{name.name}")
-        found = descriptor_pool.Default().AddSerializedFile(_descriptor(tree, self._path))
+        found = pool.Default().AddSerializedFile(_descriptor(tree, self._path))
         names = module.__dict__
         names["DESCRIPTOR"] = found
         builder.BuildMessageAndEnumDescriptors(found, names)
@@ -294,8 +291,8 @@ def _descriptor(tree: ast.Module, path: Path) -> bytes:
 def _help_numpy() -> None:
     if hasattr(np.ndarray, "tostring"):
         return
-    util = importlib.import_module("smdebug.core.tfevent.util")
-    writer = importlib.import_module("smdebug.core.writer")
+    util: Any = importlib.import_module("smdebug.core.tfevent.util")
+    writer: Any = importlib.import_module("smdebug.core.writer")
     tensors = importlib.import_module("smdebug.core.tfevent.proto.tensor_pb2")
     shapes = importlib.import_module("smdebug.core.tfevent.proto.tensor_shape_pb2")
     theirs = util.make_tensor_proto

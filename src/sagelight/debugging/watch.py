@@ -84,6 +84,7 @@ class RuleWatch(Callback):
             **findings(verdicts, self._evaluation.trial),
         }
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             write_json(self._folder / FINDINGS, content)
         except OSError as error:
             self._bridge.give_up(error)

@@ -41,10 +41,10 @@ def build_profiler(config: Config, folder: Path) -> list[Callback]:
     if not settings.enabled:
         return []
     rules = build_rules(settings.rules, settings.parameters)
-    callbacks: list[Callback] = [Profiler(config, folder / FOLDER, rules)]
-    if settings.trace_steps:
-        callbacks.append(Trace(folder / FOLDER, settings.trace_steps))
-    return callbacks
+    folder = folder / FOLDER
+    # Before the profiler, or the writing of the trace would count as waiting for the next batch.
+    trace = [Trace(folder, settings.trace_steps)] if settings.trace_steps else []
+    return [*trace, Profiler(config, folder, rules)]
 
 
 class Profiler(Callback):

@@ -66,9 +66,9 @@ class GpuRule(ProfilerRule):
 class CPUBottleneck(GpuRule):
     """More than `threshold` percent of the samples show a core above `cpu_threshold` and a GPU below `gpu_threshold`."""
 
-    threshold: float = 50
-    gpu_threshold: float = 10
-    cpu_threshold: float = 90
+    threshold: float = 50.0
+    gpu_threshold: float = 10.0
+    cpu_threshold: float = 90.0
 
     means: ClassVar[str] = "the GPU waits for the processor"
 
@@ -89,9 +89,9 @@ class IOBottleneck(GpuRule):
     of its time, and a GPU below `gpu_threshold`.
     """
 
-    threshold: float = 50
-    gpu_threshold: float = 10
-    io_threshold: float = 50
+    threshold: float = 50.0
+    gpu_threshold: float = 10.0
+    io_threshold: float = 50.0
 
     means: ClassVar[str] = "the GPU waits for the disk"
 
@@ -112,8 +112,8 @@ class LowGPUUtilization(GpuRule):
     `threshold_p5`: it is used little, or by fits and starts.
     """
 
-    threshold_p95: float = 70
-    threshold_p5: float = 10
+    threshold_p95: float = 70.0
+    threshold_p5: float = 10.0
     window: int = 500
 
     means: ClassVar[str] = "a GPU has little to do"
@@ -141,7 +141,7 @@ class GPUMemoryIncrease(GpuRule):
     after `patience` samples.
     """
 
-    increase: float = 5
+    increase: float = 5.0
     window: int = 10
 
     means: ClassVar[str] = "a GPU's memory grows while training goes on"
@@ -166,9 +166,9 @@ class BatchSize(GpuRule):
     thresholds: a larger batch has room.
     """
 
-    cpu_threshold_p95: float = 70
-    gpu_threshold_p95: float = 70
-    gpu_memory_threshold_p95: float = 70
+    cpu_threshold_p95: float = 70.0
+    gpu_threshold_p95: float = 70.0
+    gpu_memory_threshold_p95: float = 70.0
     window: int = 500
 
     means: ClassVar[str] = "the batch is too small to fill the GPU"

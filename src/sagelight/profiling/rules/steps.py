@@ -33,8 +33,8 @@ class Dataloader(ProfilerRule):
     - or, on a GPU, more than `WAIT_TOTAL` seconds together, for there loading costs the computing nothing.
     """
 
-    min_threshold: float = 70
-    max_threshold: float = 200
+    min_threshold: float = 70.0
+    max_threshold: float = 200.0
 
     means: ClassVar[str] = "the photos come too slowly, or from too many processes"
 
@@ -140,7 +140,7 @@ class StepOutlier(ProfilerRule):
     healthy steps on a shared machine, a dozen are that slow.
     """
 
-    stddev: float = 3
+    stddev: float = 3.0
     mode: str | None = None
     n_outliers: int = 10
 
@@ -186,7 +186,7 @@ class StepOutlier(ProfilerRule):
 class MaxInitializationTime(ProfilerRule):
     """More than `threshold` minutes passed before the first step, after each start."""
 
-    threshold: float = 20
+    threshold: float = 20.0
 
     means: ClassVar[str] = "training begins late"
 

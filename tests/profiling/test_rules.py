@@ -184,6 +184,18 @@ def test_a_healthy_loader(steps: list[StepTimes], start: dict[str, object]) -> N
     assert dataloader(steps, **start)[0] == "NoIssuesFound"
 
 
+def test_a_crowded_machine_is_not_the_loaders_fault() -> None:
+    crowded = [replace(step(data=0.4), data_queued=0.35, queued=0.38, core=0.1)] * 30
+    assert dataloader(crowded, workers=0)[0] == "NoIssuesFound"
+    Path(HERE / "steps.algo-1.0.jsonl").unlink()
+    waiting = [replace(step(data=0.08), queued=0.06, core=0.02)] * 30
+    assert dataloader(waiting, workers=8)[0] == "NoIssuesFound"
+    Path(HERE / "steps.algo-1.0.jsonl").unlink()
+    assert dataloader([replace(each, queued=0.0) for each in waiting], workers=8)[0] == (
+        "IssuesFound"
+    )
+
+
 def test_a_loader_is_judged_from_ten_steps_on() -> None:
     leave_steps(HERE, SLOW[:8])
     verdict = verdicts(HERE)["Dataloader"]

@@ -14,7 +14,7 @@ from profiling.made import START, leave_steps, step
 from sagelight.profiling.clock import StepClock
 from sagelight.profiling.gpu import Gpus
 from sagelight.profiling.lines import Watching, append
-from sagelight.profiling.proc import Reading, count, process_started, rates
+from sagelight.profiling.proc import OwnTime, Reading, count, process_started, rates
 from sagelight.profiling.profile import Profile
 from sagelight.profiling.sampler import Sampler, metrics_file
 
@@ -195,16 +195,32 @@ def test_a_continued_run_goes_on_with_the_same_file() -> None:
 
 def test_the_phases_of_a_step_add_up() -> None:
     times = iter([0.0, 1.0, 3.0, 3.25, 7.0, 8.0, 12.0, 13.0, 13.5, 14.0, 15.0])
-    clock = StepClock(lambda: next(times))
+    own = iter([(0.0, 0.0), (0.5, 0.25), (6.0, 2.0), (6.0, 2.5), (7.0, 3.0), (8.0, 4.0)])
+    clock = StepClock(lambda: next(times), lambda: next(own))
     clock.wait()
-    for moment in ("loaded", "computed", "backward", "differentiated", "update", "updated"):
+    clock.loaded()
+    for moment in ("computed", "backward", "differentiated", "update", "updated"):
         clock.mark(moment)
     found = clock.end()
     assert found is not None
     assert (found.data, found.forward, found.backward, found.optimizer) == (1, 2, 3.75, 4)
     assert found.total == 13
-    clock.mark("loaded")
+    assert (found.data_queued, found.queued, found.core) == (0.25, 2, 6)
+    clock.loaded()
     short = clock.end()
     assert short is not None
     assert (short.data, short.forward, short.backward, short.other) == (0.5, 0, 0, 0.5)
     assert clock.end() is None
+
+
+def test_the_scheduler_counts_this_threads_time() -> None:
+    own = OwnTime()
+    before, began = own(), time.monotonic()
+    sum(range(100_000))
+    time.sleep(0.1)
+    after = own()
+    assert after >= before
+    assert sum(after) - sum(before) <= time.monotonic() - began - 0.09
+    own.close()
+    assert own() == (0.0, 0.0)
+    assert OwnTime(Path("nowhere"))() == (0.0, 0.0)

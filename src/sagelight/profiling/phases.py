@@ -2,7 +2,7 @@
 
 `steps.<node>.<rank>.jsonl` holds a line for each start of the training (`Start`), each step, validation and checkpoint:
 {"kind": "step", "epoch": 0, "batch": 3, "t": 1591160699.45, "data": 0.01, "forward": ...}, in seconds; `t` is when it
-began, in seconds since 1970. A continued run goes on with the same file.
+began, in seconds since 1970. `StepTimes` says what each of them is. A continued run goes on with the same file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sagelight.profiling.clock import PHASES, StepTimes
+from sagelight.profiling.clock import PHASES, SCHEDULED, StepTimes
 from sagelight.profiling.lines import Watching, append
 
 SECONDS_BETWEEN_WRITES = 2.0
@@ -68,7 +68,7 @@ class StepsFile:
         self.flush()
 
     def step(self, epoch: int, batch: int, times: StepTimes) -> None:
-        phases = ",".join(f'"{name}":{getattr(times, name):.6f}' for name in PHASES)
+        phases = ",".join(f'"{name}":{getattr(times, name):.6f}' for name in (*PHASES, *SCHEDULED))
         self._add(
             f'{{"kind":"step","epoch":{epoch},"batch":{batch},'
             f'"t":{time.time() - times.total:.3f},{phases}}}'

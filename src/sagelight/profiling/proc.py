@@ -85,6 +85,32 @@ def rates(before: Counters, after: Counters) -> Iterator[Reading]:
             yield Reading("network", name, "Algorithm", max(0, new - old) / passed)
 
 
+class OwnTime:
+    """What the scheduler counts for the thread that made this: seconds on a core, and seconds ready to run without one.
+
+    The second tells a thread that waits for a disk from one that other processes crowd out. Zeros where Linux does not
+    count it. Source: the kernel's Documentation/scheduler/sched-stats.rst.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        try:
+            self._file = os.open(proc / "thread-self" / "schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+
+    def __call__(self) -> tuple[float, float]:
+        if self._file < 0:
+            return 0.0, 0.0
+        computed, queued, _ = os.pread(self._file, 100, 0).split()
+        return int(computed) / 1e9, int(queued) / 1e9
+
+    def close(self) -> None:
+        """Count no more."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
 def process_started(proc: Path = Path("/proc")) -> float | None:
     """When this process began, in seconds since 1970; None where /proc does not tell."""
     try:

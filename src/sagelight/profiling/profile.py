@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sagelight.profiling.clock import PHASES, StepTimes
+from sagelight.profiling.clock import PHASES, SCHEDULED, StepTimes
 from sagelight.profiling.phases import Start
 from sagelight.profiling.sampler import SYSTEM
 
@@ -170,7 +170,7 @@ def _add_step(worker: Worker, line: dict[str, Any]) -> None:
     if kind == "start":
         worker.starts.append(Start(**line))
     elif kind == "step":
-        times = StepTimes(*(float(line[name]) for name in PHASES))
+        times = StepTimes(*(float(line[name]) for name in (*PHASES, *SCHEDULED)))
         place = (max(0, len(worker.starts) - 1), int(line["epoch"]), int(line["batch"]))
         worker.steps.append(Step(*place, float(line["t"]), times))
     else:

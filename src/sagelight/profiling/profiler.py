@@ -18,7 +18,7 @@ from sagelight.profiling.findings import as_sentences, evaluate, write_findings
 from sagelight.profiling.gpu import Gpus, cuda_uuids
 from sagelight.profiling.lines import Watching
 from sagelight.profiling.phases import Start, StepsFile, steps_file
-from sagelight.profiling.proc import process_started
+from sagelight.profiling.proc import OwnTime, process_started
 from sagelight.profiling.profile import Profile
 from sagelight.profiling.rules.base import ProfilerRule
 from sagelight.profiling.rules.catalogue import build_rules
@@ -61,6 +61,7 @@ class Profiler(Callback):
         self.watching = Watching()
         self._config, self._folder, self._rules = config, folder, rules
         self._built = time.time()
+        self._own: OwnTime | None = None
         self._clock = StepClock()
         self._between = time.perf_counter()
         self._checkpoint: float | None = None
@@ -74,6 +75,8 @@ class Profiler(Callback):
             self._sampler = self._sample(node, trainer)
         self._steps = StepsFile(self._folder / steps_file(node, trainer.global_rank), self.watching)
         self._steps.start(self._start(node, trainer))
+        self._own = OwnTime()
+        self._clock = StepClock(own=self._own)
         self._hook = trainer.optimizers[0].register_step_post_hook(
             lambda *_: self._clock.mark("updated")
         )
@@ -83,7 +86,7 @@ class Profiler(Callback):
         self._clock.wait()
 
     def on_train_batch_start(self, *_: Any) -> None:
-        self._clock.mark("loaded")
+        self._clock.loaded()
 
     def on_before_zero_grad(self, *_: Any) -> None:
         self._clock.mark("computed")
@@ -180,6 +183,8 @@ class Profiler(Callback):
         _trained_until = time.time()
         if self._hook is not None:
             self._hook.remove()
+        if self._own is not None:
+            self._own.close()
         steps.flush()
         if self._sampler is not None:
             self._sampler.stop()

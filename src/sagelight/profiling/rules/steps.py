@@ -6,13 +6,14 @@ each rule: a rule that speaks of healthy runs is soon read by nobody.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from sagelight.profiling.phases import Start
-from sagelight.profiling.profile import Profile, Worker
+from sagelight.profiling.profile import Profile, Step, Worker
 from sagelight.profiling.rules.base import Finding, Judgement, ProfilerRule
 
 _PERCENT = 100.0
@@ -29,8 +30,10 @@ class Dataloader(ProfilerRule):
     above `WAIT_SHARE` of the steps' time over at least `LEAST_STEPS` steps, where it is
 
     - more than `PHOTO_SECONDS` for each photo and loader process that has a core: decoding a small photo takes a fifth
-      of that, on a busy machine half, and on a CPU loading and computing share the cores, so that little is gained;
+      of that, and on a CPU, where loading and computing share the cores, little of it can be gained;
     - or, on a GPU, more than `WAIT_TOTAL` seconds together, for there loading costs the computing nothing.
+
+    Time in which the process was ready to work and other processes had the cores is left out.
     """
 
     min_threshold: float = 70.0
@@ -80,12 +83,12 @@ class Dataloader(ProfilerRule):
 
     def _waits(self, start: Start, worker: Worker) -> _Waits:
         steps = worker.judged(WARM_STEPS)
-        seconds = sum(step.times.data for step in steps)
-        total = sum(step.times.total for step in steps)
+        seconds = sum(step.times.data - step.times.data_queued for step in steps)
+        total = sum(step.times.total - step.times.queued for step in steps)
         share = seconds / total if total > 0 else 0.0
         parallel = max(1, min(start.workers, start.cores // start.processes))
         photos = max(1.0, len(steps) * start.batch_size)
-        long = parallel * seconds / photos > self.PHOTO_SECONDS
+        long = parallel * _undisturbed(start, seconds, steps) / photos > self.PHOTO_SECONDS
         long = long or (start.device != "cpu" and seconds > self.WAIT_TOTAL)
         enough = len(steps) >= self.LEAST_STEPS
         return _Waits(len(steps), seconds, total, share > self.WAIT_SHARE and long and enough)
@@ -101,6 +104,13 @@ class _Waits:
     @property
     def share(self) -> float:
         return self.seconds / self.total if self.total > 0 else 0.0
+
+
+def _undisturbed(start: Start, seconds: float, steps: Sequence[Step]) -> float:
+    """The waiting for loader processes without what other processes take from them, by what they take from this one."""
+    core = sum(step.times.core for step in steps)
+    queued = sum(step.times.queued for step in steps)
+    return seconds * core / (core + queued) if start.workers and core > 0 else seconds
 
 
 def _slow(start: Start, waits: _Waits, min_threshold: float) -> Finding:
@@ -137,7 +147,7 @@ class StepOutlier(ProfilerRule):
 
     As at AWS it takes more than `LEAST_STEPS` steps, and a single stalled step is no finding: the debugger's
     StalledTrainingRule is for that. Besides, the outliers must cost `LOST_SHARE` of the time: among thousands of
-    healthy steps on a shared machine, a dozen are that slow.
+    healthy steps on a shared machine, a dozen are that slow. Time without a core is left out, as in `Dataloader`.
     """
 
     stddev: float = 3.0
@@ -166,7 +176,7 @@ class StepOutlier(ProfilerRule):
 
     def _judge_worker(self, name: str, worker: Worker, found: Judgement) -> None:
         steps = worker.judged(WARM_STEPS)
-        seconds = np.array([step.times.total for step in steps])
+        seconds = np.array([step.times.total - step.times.queued for step in steps])
         found.numbers[name] = percentiles(seconds)
         middle = float(np.median(seconds))
         slow = np.flatnonzero(seconds > seconds.mean() + self.stddev * seconds.std())

@@ -47,8 +47,8 @@ class GpuRule(ProfilerRule):
         if found.points <= self.least:
             found.findings.clear()
             found.reason = (
-                f"{found.points} data points, and it judges from {self.least + 1} on "
-                f"(patience={self.patience})"
+                f"{found.points} data points, and it judges from {self.least + 1} on: "
+                "profiler=short judges earlier, and so does a smaller patience or window"
             )
         return found
 

@@ -26,7 +26,7 @@ def check(config: Config) -> None:
         ConfigError: naming the first setting that is wrong.
     """
     check_limits(config)
-    for rule in (_splits, _sizes, _class_balance, _gradual, _objective):
+    for rule in (_splits, _sizes, _class_balance, _gradual, _objective, _profiler):
         rule(config)
 
 
@@ -119,3 +119,10 @@ def _objective(config: Config) -> None:
 def natural_direction(metric: str) -> str:
     """Which way a metric is better."""
     return "minimize" if metric.endswith("loss") else "maximize"
+
+
+def _profiler(config: Config) -> None:
+    # numpy comes with the rules, and --help does without.
+    from sagelight.profiling.rules.catalogue import build_rules
+
+    build_rules(config.profiler.rules, config.profiler.parameters)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, TypeAlias
 
+from sagelight import rulebook
 from sagelight.debugging.trial import Moment, Trial
-
-# SageMaker's, and one more: a rule that found nothing to look at has not passed.
-Status = Literal["NoIssuesFound", "IssuesFound", "Error", "InProgress", "NotEvaluated"]
 
 
 @dataclass(frozen=True)
@@ -64,19 +62,4 @@ class Look:
             self.findings.append(Finding(moment, tensor, numbers))
 
 
-@dataclass
-class Verdict:
-    """What a rule has come to.
-
-    Attributes:
-        points: values that it has judged.
-        findings: the first of them, as many as `MOST_FINDINGS`; `found` counts all.
-        reason: why it was not evaluated, or what it raised.
-    """
-
-    name: str
-    status: Status
-    points: int = 0
-    found: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    reason: str = ""
+Verdict: TypeAlias = rulebook.Verdict[Finding]

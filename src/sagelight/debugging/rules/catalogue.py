@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +23,9 @@ from sagelight.debugging.rules.tensors import (
     VanishingGradient,
     WeightUpdateRatio,
 )
-from sagelight.errors import ConfigError, suggestion
+from sagelight.rulebook import build_named, parameters_of
+
+__all__ = ["RULES", "build_rules", "parameters_of"]
 
 RULES: dict[str, type[Rule]] = {
     rule.__name__: rule
@@ -59,40 +60,4 @@ def build_rules(names: Sequence[str], parameters: Mapping[str, Any]) -> list[Rul
     Raises:
         ConfigError: an unknown rule or parameter, with the nearest known names, or a value of another type.
     """
-    for name in (*names, *parameters):
-        if name not in RULES:
-            raise ConfigError(
-                f"there is no rule {name}.{suggestion(name, RULES)} There are {', '.join(RULES)}."
-            )
-    chosen = list(names) or list(RULES)
-    return [_build(RULES[name], parameters.get(name) or {}) for name in chosen]
-
-
-def parameters_of(rule: type[Rule]) -> dict[str, Any]:
-    """A rule's parameters and their defaults."""
-    return {f.name: f.default for f in dataclasses.fields(rule) if not f.name.startswith("_")}
-
-
-def _build(rule: type[Rule], typed: Mapping[str, Any]) -> Rule:
-    known = parameters_of(rule)
-    for name, value in typed.items():
-        if name not in known:
-            raise ConfigError(
-                f"{rule.__name__} has no parameter {name}.{suggestion(name, known)} It has {', '.join(known)}."
-            )
-        if not _fits(value, known[name]):
-            raise ConfigError(
-                f"{rule.__name__}.{name}={value}: that is no {type(known[name]).__name__}. "
-                f"The default is {known[name]}."
-            )
-    return rule(**typed)
-
-
-def _fits(value: Any, default: Any) -> bool:
-    if default is None or value is None:
-        return True
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, (int, float))
-    return isinstance(value, type(default))
+    return build_named(RULES, names, parameters)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sagelight.debugging.rules.base import Look, Rule, Verdict
 from sagelight.debugging.trial import Moment, Trial
-from sagelight.errors import first_line
+from sagelight.rulebook import raised
 
 MOST_FINDINGS = 20
 
@@ -54,10 +53,7 @@ class Evaluation:
             look = rule.last(self.trial) if moment is None else rule.look(self.trial, moment)
         except Exception as error:  # A rule may be anybody's; the others must not end with it.
             verdict.status = "Error"
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            verdict.reason = (
-                f"{type(error).__name__}: {first_line(error)} ({where.name}, line {where.lineno})"
-            )
+            verdict.reason = raised(error)
             return
         _add(verdict, look)
 

@@ -26,7 +26,7 @@ def check(config: Config) -> None:
         ConfigError: naming the first setting that is wrong.
     """
     check_limits(config)
-    for rule in (_splits, _sizes, _class_balance, _gradual, _objective, _profiler):
+    for rule in (_splits, _sizes, _class_balance, _gradual, _objective, _debugger, _profiler):
         rule(config)
 
 
@@ -119,6 +119,14 @@ def _objective(config: Config) -> None:
 def natural_direction(metric: str) -> str:
     """Which way a metric is better."""
     return "minimize" if metric.endswith("loss") else "maximize"
+
+
+def _debugger(config: Config) -> None:
+    # SageMaker knows rules that we do not; a plan looks at those.
+    if not config.debugger.cloud:
+        from sagelight.debugging.rules.catalogue import build_usual
+
+        build_usual(config.debugger)
 
 
 def _profiler(config: Config) -> None:

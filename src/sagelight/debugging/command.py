@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import group, setting
 from sagelight.debugging.rules.base import Rule, Verdict
-from sagelight.debugging.rules.catalogue import RULES, build_rules
-from sagelight.debugging.rules.evaluate import Evaluation
+from sagelight.debugging.rules.catalogue import build_rules
+from sagelight.debugging.rules.evaluate import Evaluation, findings
 from sagelight.debugging.trial import Trial
 from sagelight.errors import ConfigError
 from sagelight.files import write_json
@@ -80,18 +80,16 @@ def _replay(path: Path) -> None:
 
 
 def _judge(trial: Trial, rules: Sequence[Rule], settings: DebugSettings) -> None:
-    verdicts = Evaluation(trial, rules).end()
+    evaluation = Evaluation(trial, rules)
+    verdicts = evaluation.end()
     place = settings.trial if str(settings.trial).startswith(S3) else trial.folder
     print(f"{place}: {_heading(trial)}")
-    for verdict in verdicts:
-        print("\n".join(_lines(verdict)))
+    for verdict, rule in zip(verdicts, rules, strict=True):
+        print("\n".join(_lines(verdict, rule)))
     for sentence in trial.damaged:
         print(f"damaged: {sentence}")
     if settings.output is not None:
-        write_json(
-            Path(settings.output),
-            {"verdicts": [asdict(v) for v in verdicts], "damaged": trial.damaged},
-        )
+        write_json(Path(settings.output), findings(evaluation))
 
 
 def _heading(trial: Trial) -> str:
@@ -104,14 +102,13 @@ def _heading(trial: Trial) -> str:
     return f"{len(trial.names())} tensors, steps: {counted}{end}"
 
 
-def _lines(verdict: Verdict) -> Sequence[str]:
+def _lines(verdict: Verdict, rule: Rule) -> Sequence[str]:
     counted = f"{verdict.points} values" if verdict.points else verdict.reason
     lines = [f"{verdict.status:15} {verdict.name}: {counted}"]
     if verdict.status == "Error":
         return [f"{verdict.status:15} {verdict.name}: {verdict.reason}"]
     if not verdict.found:
         return lines
-    rule = RULES[verdict.name]
     lines[0] += f", {verdict.found} of them wrong: {rule.means}"
     for found in verdict.findings[:SHOWN]:
         when = f"step {found.moment.step} of {found.moment.mode}"

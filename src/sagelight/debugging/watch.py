@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from pytorch_lightning.callbacks import Callback
 from sagelight.data.dataset import Batch
 from sagelight.debugging.bridge import Bridge
 from sagelight.debugging.rules.base import Verdict
-from sagelight.debugging.rules.catalogue import RULES, build_rules
-from sagelight.debugging.rules.evaluate import Evaluation
+from sagelight.debugging.rules.catalogue import build_usual
+from sagelight.debugging.rules.evaluate import Evaluation, findings
 from sagelight.debugging.settings import DebuggerSettings
 from sagelight.debugging.trial import Trial
 from sagelight.errors import DataError
@@ -30,7 +29,7 @@ class RuleWatch(Callback):
     def __init__(self, settings: DebuggerSettings, bridge: Bridge, folder: Path) -> None:
         self._bridge = bridge
         self._folder = folder
-        self.rules = build_rules(settings.rules, settings.parameters)
+        self.rules = build_usual(settings)
         self._stopping = {name for name, action in settings.actions.items() if action == STOP}
         self._evaluation: Evaluation | None = None
         self._said: set[str] = set()
@@ -81,7 +80,7 @@ class RuleWatch(Callback):
         content = {
             "status": self._bridge.status.to_dict(),
             "stopped_by": self.stopped_by,
-            **findings(verdicts, self._evaluation.trial),
+            **findings(self._evaluation),
         }
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +103,7 @@ class RuleWatch(Callback):
             if verdict.name in self._said or verdict.status not in ("IssuesFound", "Error"):
                 continue
             self._said.add(verdict.name)
-            print(f"debugger: {one_line(verdict)}", file=sys.stderr, flush=True)
+            print(f"debugger: {self._line(verdict)}", file=sys.stderr, flush=True)
             if verdict.status == "IssuesFound" and verdict.name in self._stopping:
                 self.stopped_by = self.stopped_by or verdict.name
                 print(
@@ -115,23 +114,10 @@ class RuleWatch(Callback):
                 )
         return self.stopped_by
 
-
-def one_line(verdict: Verdict) -> str:
-    """A rule that has found something, or failed, in a sentence that says where, what it means and what to try."""
-    if verdict.status == "Error":
-        return f"{verdict.name} could not be evaluated: {verdict.reason}"
-    first, rule = verdict.findings[0], RULES[verdict.name]
-    where = f"{first.tensor} in step {first.moment.step} of {first.moment.mode}"
-    return f"{verdict.name}: {rule.means}: {where}: {first.numbers}. {rule.advice}"
-
-
-def findings(verdicts: list[Verdict], trial: Trial) -> dict[str, Any]:
-    """Verdicts as findings.json holds them, each with what it means and what to try."""
-    return {
-        "verdicts": [
-            asdict(verdict)
-            | {"means": RULES[verdict.name].means, "advice": RULES[verdict.name].advice}
-            for verdict in verdicts
-        ],
-        "damaged": trial.damaged,
-    }
+    def _line(self, verdict: Verdict) -> str:
+        if verdict.status == "Error":
+            return f"{verdict.name} could not be evaluated: {verdict.reason}"
+        rule = next(rule for rule in self.rules if type(rule).__name__ == verdict.name)
+        first = verdict.findings[0]
+        where = f"{first.tensor} in step {first.moment.step} of {first.moment.mode}"
+        return f"{verdict.name}: {rule.means}: {where}: {first.numbers}. {rule.advice}"

@@ -18,7 +18,6 @@ from sagelight.data.dataset import Batch, Unreadable
 from sagelight.errors import DataError, RunError
 from sagelight.files import write_csv
 from sagelight.models.classifier import Classifier
-from sagelight.profiling.profiler import build_profiler
 from sagelight.training.checkpoints import checkpoint_callbacks
 from sagelight.training.metric_line import COLUMNS, format_line
 from sagelight.tuning.settings import HpoSettings
@@ -42,7 +41,7 @@ def build_callbacks(config: Config, folder: Path) -> list[Callback]:
         callbacks.append(EMAWeightAveraging(decay=config.callbacks.ema_decay))
     if sys.stdout.isatty():
         callbacks.append(EpochProgressBar())
-    return [*callbacks, *build_profiler(config, folder)]
+    return callbacks
 
 
 def _early_stopping(config: Config) -> EarlyStopping:

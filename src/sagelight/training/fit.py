@@ -35,6 +35,7 @@ from sagelight.models.backbones import check_backbone
 from sagelight.models.classifier import Classifier
 from sagelight.models.network import Network
 from sagelight.processes import Processes
+from sagelight.profiling.profiler import build_profiler
 from sagelight.progress import ShowsProgress, progress
 from sagelight.training.callbacks import Watch, Watcher, build_callbacks
 from sagelight.training.checkpoints import AtomicCheckpointIO
@@ -85,7 +86,10 @@ def fit(config: Config, command: str = "") -> Outcome | None:
                 _write_files(config, prepared)
                 point_latest(run.folder)
             stack.enter_context(_quiet())
-            watchers = build_debugger(config.debugger, run.folder)
+            watchers = [
+                *build_debugger(config.debugger, run.folder),
+                *build_profiler(config, run.folder),
+            ]
             train(build_trainer(config, run, processes, watchers), model, data, run)
         if not processes.first:
             return None

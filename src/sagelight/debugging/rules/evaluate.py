@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sagelight.debugging.rules.base import Look, Rule, Verdict
 from sagelight.debugging.trial import Moment, Trial
@@ -79,3 +80,15 @@ def _add(verdict: Verdict, look: Look) -> None:
     verdict.points += look.points
     verdict.found += len(look.findings)
     verdict.findings += look.findings[: MOST_FINDINGS - len(verdict.findings)]
+
+
+def findings(evaluation: Evaluation) -> dict[str, Any]:
+    """Verdicts as findings.json holds them, each with what it means and what to try."""
+    pairs = zip(evaluation.verdicts(), evaluation.rules, strict=True)
+    return {
+        "verdicts": [
+            asdict(verdict) | {"means": rule.means, "advice": rule.advice}
+            for verdict, rule in pairs
+        ],
+        "damaged": evaluation.trial.damaged,
+    }

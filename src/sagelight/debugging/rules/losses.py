@@ -23,8 +23,8 @@ class LossNotDecreasing(Rule):
     """A loss has fallen by less than `diff_percent` over `num_steps` of its steps, or has risen by more than
     `increase_threshold_percent`, from its mean over one window of so many steps to that over the next.
 
-    Two things are no finding: what the scatter of the batches explains (a difference within three times its standard
-    error), and a standstill once the loss has fallen below three quarters of where it began, which is Overtraining's to
+    Two things are no finding: a rise that the scatter of the batches explains (within three times its standard error),
+    and a standstill once the loss has fallen below three quarters of where it began, which is Overtraining's to
     judge. A rise must also be so many percent of where the loss began, or batches whose loss is next to nothing would
     make one. Windows follow one another without overlap.
     """
@@ -77,8 +77,10 @@ class LossNotDecreasing(Rule):
 
 
 def _error(values: list[float]) -> float:
-    """The standard error of their mean."""
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    """The standard error of their mean; none where a value is not finite."""
+    if len(values) < 2 or not all(math.isfinite(value) for value in values):
+        return 0.0
+    return stdev(values) / math.sqrt(len(values))
 
 
 @dataclass

@@ -75,6 +75,7 @@ class Bridge(Callback):
         self._captured: Captured | None = None
         self._attached: Attached | None = None
         self._validation = _Validation()
+        self._looked = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": dict(self._steps)}
@@ -84,9 +85,8 @@ class Bridge(Callback):
 
     @property
     def saved_now(self) -> bool:
-        """Whether the last training step left more than its loss."""
-        members = self._captured.members if self._captured is not None else {}
-        return any(name not in _FREQUENT for name in members)
+        """Whether the last training step was one to leave more than its loss; the same in every process."""
+        return self._looked
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._config = self._read(trainer)
@@ -107,10 +107,9 @@ class Bridge(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         self._captured = None
-        if self._writer is None or len(batch) == 0:
-            return
         due = self._due(trainer, batch_idx)
-        if due:
+        self._looked = any(each.name not in _FREQUENT for each in due)
+        if due and self._writer is not None and len(batch) > 0:
             assert isinstance(pl_module, Classifier)
             self._captured = Captured(due)
             self._attached = Attached(pl_module.network, self._captured)

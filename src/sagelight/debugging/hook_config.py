@@ -105,6 +105,8 @@ class HookConfig:
 def default_hook_config(settings: DebuggerSettings, batches: int) -> HookConfig:
     """What is saved when nobody says otherwise: losses often, reductions of the rest early and then seldom.
 
+    Whole, with `settings.raw`, are weights, gradients and updates: what they take is known before.
+
     Args:
         batches: training batches an epoch.
     """
@@ -121,7 +123,8 @@ def default_hook_config(settings: DebuggerSettings, batches: int) -> HookConfig:
     collections = []
     for name, regex in (BUILT_IN | OURS).items():
         frequent = name in ("losses", "labels", "predictions")
-        kept = () if settings.raw else reductions.get(name, ())
+        whole = settings.raw and name != "relu_input"
+        kept = () if whole else reductions.get(name, ())
         collections.append(Collection(name, (regex,), often if frequent else seldom, kept))
     return HookConfig(tuple(collections), workers=settings.workers)
 
@@ -134,7 +137,7 @@ def read_hook_config(path: Path) -> HookConfig:
     """
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"debugger.hook_config={path} cannot be read: {error}. Type debugger.hook_config=null."
         ) from error
@@ -225,7 +228,7 @@ class _Reader:
 
     def _number(self, name: str, value: Any, least: int = 0) -> int:
         text = str(value).strip()
-        if not re.fullmatch(r"\d+", text) or int(text) < least:
+        if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) < least:
             raise self.refuse(f"{name}={value} is no whole number from {least}")
         return int(text)
 

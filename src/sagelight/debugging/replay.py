@@ -72,6 +72,7 @@ class KeepForReplay(Callback):
             "backbone": model.config.model.backbone,
             "head_norm": model.config.model.head_norm,
             "image_size": model.config.data.image_size,
+            "frozen": network.frozen,
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)

@@ -96,6 +96,7 @@ def _network(kept: dict[str, Any]) -> Network:
     mean, std = tuple(kept["mean"]), tuple(kept["std"])
     network = Network(settings, classes, int(kept["image_size"]), mean, std)
     network.load_state_dict(kept["network"])
+    network.freeze(int(kept["frozen"]))
     return network
 
 

@@ -20,6 +20,8 @@ from sagelight.debugging.writer import COLLECTIONS, END, INDEX
 from sagelight.errors import DataError
 
 REDUCED = "smdebug/reductions/"
+# Rules ask for one reduction after the other of the same step; whole tensors are read one by one.
+_KEPT_BYTES = 2**20
 _INDEX_NAME = re.compile(r"(\d+)_(.+)\.json")
 
 
@@ -64,6 +66,7 @@ class Trial:
     _known: set[Path] = field(default_factory=set)
     _stamps: dict[Path, int] = field(default_factory=dict)
     _settled: int = 0
+    _whole_file: tuple[Path, bytes] = (Path(), b"")
 
     @classmethod
     def open(cls, folder: Path) -> Trial:
@@ -188,11 +191,16 @@ class Trial:
             return values
         return None
 
-    @staticmethod
-    def _record(spot: Spot) -> bytes:
-        with spot.path.open("rb") as file:
-            file.seek(spot.start)
-            return file.read(spot.length)
+    def _record(self, spot: Spot) -> bytes:
+        path, content = self._whole_file
+        if path != spot.path:
+            if spot.path.stat().st_size > _KEPT_BYTES:
+                with spot.path.open("rb") as file:
+                    file.seek(spot.start)
+                    return file.read(spot.length)
+            content = spot.path.read_bytes()
+            self._whole_file = spot.path, content
+        return content[spot.start : spot.start + spot.length]
 
     def _tell(self, sentence: str) -> None:
         if sentence not in self.damaged:

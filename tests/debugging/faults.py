@@ -265,13 +265,13 @@ FAULTS = [
     _fault(
         "labels that leak into the training photos",
         "Overfit",
-        words=(RESNET, "trainer.max_epochs=6", "augment=none"),
+        words=(RESNET, "trainer.max_epochs=8", "augment=none"),
         photos=_marked,
     ),
     _fault(
         "shuffled labels",
         "LossNotDecreasing",
-        words=(RESNET,),
+        words=(RESNET, "trainer.max_epochs=6"),
         photos=lambda root: digits(root, DIGITS, _shuffled),
     ),
     _fault(

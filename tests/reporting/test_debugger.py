@@ -168,7 +168,7 @@ def test_a_training_that_has_not_ended_shows_its_curves(tmp_path: Path) -> None:
     run = leave(tmp_path)
     (run / "debugger" / "findings.json").unlink()
     page = Page(write_report(run, None))
-    assert "debugger/findings.json is missing: the training has not ended" in page.text
+    assert "debugger/findings.json is missing: no rule has judged" in page.text
     assert len(page.all("svg")) == 2
     assert not page.all("line", "fired")
 
@@ -180,6 +180,13 @@ def test_a_trial_that_is_lost_leaves_the_table(tmp_path: Path) -> None:
     assert "debugger/trial is missing" in page.text
     assert len(page.all("tr", "IssuesFound")) == 1
     change(run, lambda content: content["status"].update(folder=str(tmp_path / "elsewhere")))
+    assert len(part(run).charts) == 2
+
+
+def test_tensors_fetched_of_a_job_are_drawn(tmp_path: Path) -> None:
+    run = leave(tmp_path)
+    (run / "debugger").rename(run / "whole")
+    (run / "whole" / "trial").rename(run / "debugger")
     assert len(part(run).charts) == 2
 
 

@@ -196,7 +196,7 @@ def test_a_training_that_has_not_ended_shows_what_it_has(tmp_path: Path) -> None
     run = leave(tmp_path)
     (run / "profiler" / "findings.json").unlink()
     page = Page(write_report(run, None))
-    assert "profiler/findings.json is missing: the training has not ended" in page.text
+    assert "profiler/findings.json is missing: no rule has judged" in page.text
     assert len(page.all("svg")) == 2
 
 

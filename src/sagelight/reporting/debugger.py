@@ -51,7 +51,7 @@ def debugger_part(run: Path) -> DebuggerPart | None:
     with readable(folder / FINDINGS):
         status = dict(told.get("status") or {})
         damaged = [str(each) for each in told.get("damaged", ())]
-    trial = _trial(folder / TRIAL, status)
+    trial = _trial(folder, status)
     return DebuggerPart(
         findings,
         _warnings(status, str(told.get("stopped_by") or ""), folder),
@@ -69,9 +69,9 @@ def _found(entry: Any) -> Found:
 
 
 def _trial(folder: Path, status: dict[str, Any]) -> Trial | None:
-    """The run's trial, or the one that a hook configuration has put elsewhere."""
-    elsewhere = Path(str(status.get("folder") or folder))
-    for each in (folder, elsewhere):
+    """The run's own, what was fetched of a job, or what a hook configuration has put elsewhere."""
+    elsewhere = [Path(str(status["folder"]))] if status.get("folder") else []
+    for each in (folder / TRIAL, folder, *elsewhere):
         try:
             return Trial.open(each)
         except DataError:

@@ -62,7 +62,7 @@ class Trial:
     damaged: list[str] = field(default_factory=list)
     _spots: dict[str, dict[str, dict[int, list[Spot]]]] = field(default_factory=dict)
     _stored: dict[str, set[str]] = field(default_factory=dict)
-    _written: dict[Moment, set[str]] = field(default_factory=dict)
+    _written: dict[Moment, dict[str, None]] = field(default_factory=dict)
     _known: set[Path] = field(default_factory=set)
     _stamps: dict[Path, int] = field(default_factory=dict)
     _settled: int = 0
@@ -114,7 +114,7 @@ class Trial:
         moment: Moment | None = None,
     ) -> list[str]:
         """Tensors that were written, whole or reduced: of a collection, matching a regular expression, in a step."""
-        found = set(self._stored) if moment is None else self._written.get(moment, set())
+        found = set(self._stored) if moment is None else set(self._written.get(moment, ()))
         if collection is not None:
             found = found & self.collections.get(collection, set())
         if regex is not None:
@@ -132,6 +132,10 @@ class Trial:
     def moments(self) -> list[Moment]:
         """Every step in which anything was written, in order."""
         return sorted(self._written)
+
+    def written(self, moment: Moment) -> list[str]:
+        """Tensors of a step in the order in which they were written; of weights, that is the network's."""
+        return list(self._written.get(moment, ()))
 
     def seconds(self, moment: Moment) -> float | None:
         """When the first tensor of a step was written, in seconds since 1970; None where it cannot be read."""
@@ -252,7 +256,7 @@ class Trial:
         by_step.setdefault(spot.step, []).append(spot)
         self._stored.setdefault(_whole(name), set()).add(name)
         moment = Moment(spot.global_step, spot.mode, spot.step)
-        self._written.setdefault(moment, set()).add(_whole(name))
+        self._written.setdefault(moment, {})[_whole(name)] = None
 
 
 def reduce(values: NDArray[Any], reduction: str) -> NDArray[Any]:

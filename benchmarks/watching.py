@@ -1,6 +1,6 @@
 """What debugger=default costs: time as a share of an epoch, and disk.
 
-    python benchmarks/debugging.py 224
+    python benchmarks/watching.py 224
 
 trains resnet18, batch 32, on one epoch of the digits at that size, and times everything that the debugger does inside
 it, step by step. From the steps that kept a loss and those that kept everything it works out an epoch of 209 batches,

@@ -207,7 +207,9 @@ def test_a_bad_file_is_refused_with_what_is_wrong(content: Any, message: str) ->
 def test_a_file_that_is_missing_or_no_text_is_refused() -> None:
     Path("bytes.json").write_bytes(b"\xff\xfe{}")
     for path in (Path("none.json"), Path(), Path("bytes.json")):
-        with pytest.raises(ConfigError, match=r"cannot be read: .* Type debugger\.hook_config=null"):
+        with pytest.raises(
+            ConfigError, match=r"cannot be read: .* Type debugger\.hook_config=null"
+        ):
             read_hook_config(path)
 
 

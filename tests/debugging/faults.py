@@ -151,12 +151,13 @@ def _do_not_normalise(model: Classifier, data: PhotoDataModule) -> None:
 def _stall(model: Classifier, data: PhotoDataModule) -> None:
     step, calls = model.training_step, 0
 
-    def slow(batch: Any, number: int) -> Any:
+    # Lightning passes arguments by their names.
+    def slow(batch: Any, batch_idx: int) -> Any:
         nonlocal calls
         calls += 1
         if calls == 30:
             time.sleep(4)
-        return step(batch, number)
+        return step(batch, batch_idx)
 
     model.training_step = slow  # type: ignore[method-assign]
 

@@ -63,11 +63,12 @@ def around_step(model: Classifier, look: Callable[[int, Any], None]) -> None:
     """Call `look(number, batch)` in the middle of each training step, before the network is asked."""
     step, count = model.training_step, 0
 
-    def looked(batch: Any, number: int) -> Any:
+    # Lightning passes arguments by their names.
+    def looked(batch: Any, batch_idx: int) -> Any:
         nonlocal count
         look(count, batch)
         count += 1
-        return step(batch, number)
+        return step(batch, batch_idx)
 
     model.training_step = looked  # type: ignore[method-assign]
 

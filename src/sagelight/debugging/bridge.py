@@ -62,6 +62,9 @@ class Bridge(Callback):
 
     The network carries hooks only while such a step runs. Between steps, after an exception and after training it is
     as if nobody had looked: it can be copied, exported and pickled.
+
+    Attributes:
+        opened: whether there is a trial of this run to judge.
     """
 
     def __init__(self, settings: DebuggerSettings, folder: Path) -> None:
@@ -76,6 +79,7 @@ class Bridge(Callback):
         self._attached: Attached | None = None
         self._validation = _Validation()
         self._looked = False
+        self.opened = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": dict(self._steps)}
@@ -102,6 +106,7 @@ class Bridge(Callback):
         self._warn_of_size(trainer, pl_module.network)
         with _Watched(self):
             self._writer = TrialWriter(self.folder, f"worker_{rank}", workers, goes_on or rank > 0)
+        self.opened = self._writer is not None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -134,7 +139,8 @@ class Bridge(Callback):
             attached.look_after_step()
             self._detach()
             if attached.scores is not None:
-                _keep_figures(captured, pl_module, attached.scores.float(), batch, outputs)
+                loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
+                _keep_figures(captured, pl_module, attached.scores.float(), batch, loss)
             self._write(TRAIN, captured)
         self._steps[TRAIN] += 1
 
@@ -335,7 +341,7 @@ _FREQUENT = ("losses", LABELS, PREDICTIONS)
 
 
 def _keep_figures(
-    captured: Captured, model: Classifier, scores: Tensor, batch: Batch, outputs: Any
+    captured: Captured, model: Classifier, scores: Tensor, batch: Batch, optimised: Tensor
 ) -> None:
     """Loss, labels and predictions of a training batch.
 
@@ -347,7 +353,7 @@ def _keep_figures(
         captured.keep(LABELS, _ids(batch.targets))
         captured.keep(PREDICTIONS, _ids(scores.argmax(dim=1)))
     else:
-        captured.keep(LOSS, outputs["loss"].detach())
+        captured.keep(LOSS, optimised)
 
 
 def _ids(classes: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ class SmdebugBridge(Bridge):
         self._marks = _Marks(pl_module.network)
         self._hook = self._smdebug.Hook.create_from_json_file(str(path))
         self._hook.register_module(pl_module.network)
+        self.opened = True
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -91,7 +92,7 @@ class SmdebugBridge(Bridge):
         batch_idx: int,
     ) -> None:
         if self._hook is not None and outputs is not None:
-            self._record(outputs["loss"].detach())
+            self._record(outputs["loss"].detach() * trainer.accumulate_grad_batches)
             self._count(TRAIN)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -89,7 +89,7 @@ class RuleWatch(Callback):
             self._bridge.give_up(error)
 
     def _opened(self) -> Evaluation | None:
-        if self._evaluation is None:
+        if self._evaluation is None and self._bridge.opened:
             try:
                 self._evaluation = Evaluation(Trial.open(self._bridge.folder), self.rules)
             except DataError:

@@ -40,6 +40,7 @@ class KeepForReplay(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
         # The running mean of the losses has waited for this number already.
+        loss = loss.detach()
         if bool(torch.isfinite(loss)) or self._batch is None:
             return
         assert isinstance(pl_module, Classifier)

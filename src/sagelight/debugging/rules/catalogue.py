@@ -64,12 +64,13 @@ USUAL: dict[str, dict[str, Any]] = {
     "Overfit": {"patience": 3},
     "Overtraining": {"patience_train": 10},
     # The first steps of a warm-up hardly move anything, and ten batches are few to judge by.
-    "PoorWeightInitialization": {"steps": 40, "patience": 20},
+    "PoorWeightInitialization": {"steps": 40, "patience": 30},
     "LossNotDecreasing": {"num_steps": 25},
     "WeightUpdateRatio": {},
     "UnchangedTensor": {},
     "AllZero": {},
-    "DeadRelu": {},
+    # Of small maps and a small batch, half of a layer may be silent by chance.
+    "DeadRelu": {"threshold_layer": 90.0},
     "SaturatedActivation": {},
     "ClassImbalance": {},
     "StalledTraining": {},

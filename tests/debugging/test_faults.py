@@ -17,7 +17,7 @@ QUICK: dict[str, list[str]] = {
     "dead ReLUs": ["trainer.max_epochs=2"],
     "unnormalised input": [
         "trainer.max_epochs=1",
-        "debugger.parameters.CheckInputImages.threshold_samples=90",
+        "debugger.parameters.CheckInputImages.threshold_samples=80",
     ],
 }
 QUICK_HEALTHY = ("squeezenet1_1 on digits, seed 0", "resnet18 on stripes, seed 0")

@@ -36,6 +36,8 @@ def test_what_was_written_is_read(rng: np.random.Generator) -> None:
         Moment(3, "TRAIN", 2),
         Moment(4, "TRAIN", 3),
     ]
+    assert trial.written(Moment(0, "TRAIN", 0)) == list(steps[0])
+    assert trial.written(Moment(99, "TRAIN", 0)) == []
     for step, value in trial.series(WEIGHT, "TRAIN"):
         assert np.array_equal(value, steps[step][WEIGHT])
     assert [float(value) for _, value in trial.series(LOSS, "EVAL")] == [1, 3]

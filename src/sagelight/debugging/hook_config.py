@@ -36,7 +36,7 @@ OURS = {
     "predictions": r"^predictions$",
 }
 DEFAULT_INTERVAL = 500
-EARLY = (0, 1, 2, 3, 5, 8, 10, 20, 50, 100)
+EARLY = (0, 1, 2, 5, 10, 20, 50, 100)
 # So many losses an epoch show its course.
 LOSSES_AN_EPOCH = 50
 
@@ -120,9 +120,11 @@ def default_hook_config(settings: DebuggerSettings, batches: int) -> HookConfig:
     }
     collections = []
     for name, regex in (BUILT_IN | OURS).items():
-        frequent = name in ("losses", "labels", "predictions")
+        # Of predictions, those of validation are what rules judge.
+        frequent = name in ("losses", "labels")
         kept = () if settings.raw else reductions.get(name, ())
-        collections.append(Collection(name, (regex,), often if frequent else seldom, kept))
+        when = often if frequent else {**seldom, "EVAL": When(1)}
+        collections.append(Collection(name, (regex,), when, kept))
     return HookConfig(tuple(collections), workers=settings.workers)
 
 

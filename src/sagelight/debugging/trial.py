@@ -20,6 +20,8 @@ from sagelight.debugging.writer import COLLECTIONS, END, INDEX
 from sagelight.errors import DataError
 
 REDUCED = "smdebug/reductions/"
+# Rules ask for one reduction after the other of the same step; whole tensors are read one by one.
+_KEPT_BYTES = 2**20
 _INDEX_NAME = re.compile(r"(\d+)_(.+)\.json")
 
 
@@ -60,10 +62,11 @@ class Trial:
     damaged: list[str] = field(default_factory=list)
     _spots: dict[str, dict[str, dict[int, list[Spot]]]] = field(default_factory=dict)
     _stored: dict[str, set[str]] = field(default_factory=dict)
-    _written: dict[Moment, set[str]] = field(default_factory=dict)
+    _written: dict[Moment, dict[str, None]] = field(default_factory=dict)
     _known: set[Path] = field(default_factory=set)
     _stamps: dict[Path, int] = field(default_factory=dict)
     _settled: int = 0
+    _whole_file: tuple[Path, bytes] = (Path(), b"")
 
     @classmethod
     def open(cls, folder: Path) -> Trial:
@@ -111,7 +114,7 @@ class Trial:
         moment: Moment | None = None,
     ) -> list[str]:
         """Tensors that were written, whole or reduced: of a collection, matching a regular expression, in a step."""
-        found = set(self._stored) if moment is None else self._written.get(moment, set())
+        found = set(self._stored) if moment is None else set(self._written.get(moment, ()))
         if collection is not None:
             found = found & self.collections.get(collection, set())
         if regex is not None:
@@ -129,6 +132,10 @@ class Trial:
     def moments(self) -> list[Moment]:
         """Every step in which anything was written, in order."""
         return sorted(self._written)
+
+    def written(self, moment: Moment) -> list[str]:
+        """Tensors of a step in the order in which they were written; of weights, that is the network's."""
+        return list(self._written.get(moment, ()))
 
     def seconds(self, moment: Moment) -> float | None:
         """When the first tensor of a step was written, in seconds since 1970; None where it cannot be read."""
@@ -188,11 +195,16 @@ class Trial:
             return values
         return None
 
-    @staticmethod
-    def _record(spot: Spot) -> bytes:
-        with spot.path.open("rb") as file:
-            file.seek(spot.start)
-            return file.read(spot.length)
+    def _record(self, spot: Spot) -> bytes:
+        path, content = self._whole_file
+        if path != spot.path:
+            if spot.path.stat().st_size > _KEPT_BYTES:
+                with spot.path.open("rb") as file:
+                    file.seek(spot.start)
+                    return file.read(spot.length)
+            content = spot.path.read_bytes()
+            self._whole_file = spot.path, content
+        return content[spot.start : spot.start + spot.length]
 
     def _tell(self, sentence: str) -> None:
         if sentence not in self.damaged:
@@ -244,7 +256,7 @@ class Trial:
         by_step.setdefault(spot.step, []).append(spot)
         self._stored.setdefault(_whole(name), set()).add(name)
         moment = Moment(spot.global_step, spot.mode, spot.step)
-        self._written.setdefault(moment, set()).add(_whole(name))
+        self._written.setdefault(moment, {})[_whole(name)] = None
 
 
 def reduce(values: NDArray[Any], reduction: str) -> NDArray[Any]:

@@ -11,8 +11,10 @@ from sagelight.metrics.evaluation import ClassFigures
 from sagelight.reporting import origin
 from sagelight.reporting.confusion import confusion_matrix
 from sagelight.reporting.curves import learning_curves
+from sagelight.reporting.debugger import debugger_part
 from sagelight.reporting.headline import headline
 from sagelight.reporting.mistakes import pair_exhibits, worst_mistakes, wrong_photos
+from sagelight.reporting.profiler import profiler_part
 from sagelight.reporting.reliability import percent_range, reliability
 from sagelight.reporting.rendering import asset, render, script_digest
 from sagelight.reporting.run import Run, read_run
@@ -50,6 +52,8 @@ def _content(run: Run, data_root: Path | None) -> dict[str, Any]:
         "wrong": len(wrong_photos(run)),
         "worst": worst_mistakes(run, data_root),
         "reliability": reliability(test) if test else None,
+        "debugger": debugger_part(run.folder),
+        "profiler": profiler_part(run.folder),
         "check": origin.data_check(run),
         "settings": origin.settings(run.config),
         "environment": origin.environment(run),

@@ -76,9 +76,9 @@ def read_run(folder: Path) -> Run:
     if not folder.is_dir():
         raise RunError(f"{folder} is no run: there is no such folder. Type run_dir=runs/latest")
     bundle = folder / "bundle"
-    test = _json(folder / "evaluation" / "test.json")
-    validation = _json(folder / "evaluation" / "validation.json")
-    with _readable(folder / "evaluation" / "test.json"):
+    test = read_json(folder / "evaluation" / "test.json")
+    validation = read_json(folder / "evaluation" / "validation.json")
+    with readable(folder / "evaluation" / "test.json"):
         evaluation = Evaluation.from_dict(test) if test else None
     return Run(
         folder=folder,
@@ -87,20 +87,25 @@ def read_run(folder: Path) -> Run:
         test=evaluation,
         photos=_photos(folder / "evaluation" / "test.csv"),
         figures={
-            **_numbers(_json(bundle / "metrics.json")),
+            **_numbers(read_json(bundle / "metrics.json")),
             **_numbers(validation, "val/"),
             **_numbers(test, "test/"),
         },
         bundle=BundleSpec.read(bundle) if (bundle / "bundle.json").is_file() else None,
-        check=_json(folder / "check.json"),
+        check=read_json(folder / "check.json"),
     )
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """What is wrong with a file's content is told in a sentence.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     try:
         yield
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
         what = " ".join(str(error).split())
         raise RunError(
             f"{path} is damaged ({what}). Copy the run again, or move this file away: "
@@ -108,17 +113,22 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a file; None where there is none.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     if not path.is_file():
         return None
-    with _readable(path):
+    with readable(path):
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    with _readable(path):
+    with readable(path):
         return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
 
 
@@ -131,14 +141,14 @@ def _numbers(entries: dict[str, Any] | None, prefix: str = "") -> dict[str, floa
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    with _readable(path), path.open(newline="", encoding="utf-8") as file:
+    with readable(path), path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file, restval=""))
 
 
 def _epochs(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
-    with _readable(path):
+    with readable(path):
         rows = [{name: float(cell) for name, cell in row.items() if cell} for row in _rows(path)]
     return [{"epoch": number, **row} for number, row in enumerate(rows, start=1)]
 
@@ -146,7 +156,7 @@ def _epochs(path: Path) -> list[dict[str, float]]:
 def _photos(path: Path) -> list[Photo] | None:
     if not path.is_file():
         return None
-    with _readable(path):
+    with readable(path):
         return [
             Photo(
                 row["file"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,15 +62,3 @@ def cross(trial: Trial, x: float, y: float, label: str) -> ET.Element:
     """Stands where a trial without a score would."""
     d = f"M{x - 3.2:.1f} {y - 3.2:.1f}l6.4 6.4m0-6.4l-6.4 6.4"
     return element("path", element("title", label), class_=f"cross {CSS[trial.state]}", d=d)
-
-
-def path(points: Iterable[tuple[float, float | None]]) -> str:
-    """A line through the points, parted where one has no finite height."""
-    parts, pen = [], "M"
-    for x, y in points:
-        if y is None or not math.isfinite(y):
-            pen = "M"
-            continue
-        parts.append(f"{pen}{x:.1f} {y:.1f}")
-        pen = "L"
-    return "".join(parts)

@@ -6,7 +6,7 @@ import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from sagelight.reporting.study_marks import Chart, called, cross, dot, path, words
+from sagelight.reporting.study_marks import Chart, called, cross, dot, words
 from sagelight.reporting.study_objective import (
     Levels,
     Objective,
@@ -15,7 +15,7 @@ from sagelight.reporting.study_objective import (
     score,
     scored,
 )
-from sagelight.reporting.svg import Axes, Scale, drawing, element, step_for, ticks
+from sagelight.reporting.svg import Axes, Scale, drawing, element, path, step_for, ticks
 from sagelight.reporting.text import plural
 from sagelight.tuning.trials import Trial
 

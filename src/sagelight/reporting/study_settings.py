@@ -14,9 +14,9 @@ from sagelight.reporting.study_axis import (
     NumberAxis,
     SettingAxis,
 )
-from sagelight.reporting.study_marks import cut, dot, path, words
+from sagelight.reporting.study_marks import cut, dot, words
 from sagelight.reporting.study_objective import Levels, Objective, best_of, scored
-from sagelight.reporting.svg import Axes, Scale, drawing, element
+from sagelight.reporting.svg import Axes, Scale, drawing, element, path
 from sagelight.reporting.text import plural
 from sagelight.tuning.trials import Trial
 

@@ -41,6 +41,18 @@ def _short(number: float) -> str:
     return f"{round(number, 2):g}"
 
 
+def path(points: Iterable[tuple[float, float | None]]) -> str:
+    """A line through the points, parted where one has no finite height."""
+    parts, pen = [], "M"
+    for x, y in points:
+        if y is None or not math.isfinite(y):
+            pen = "M"
+            continue
+        parts.append(f"{pen}{x:.1f} {y:.1f}")
+        pen = "L"
+    return "".join(parts)
+
+
 @dataclass(frozen=True)
 class Scale:
     """Data from `low` to `high` laid on the line from `start` to `end`."""

@@ -30,6 +30,14 @@ def whole(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def short(value: float) -> str:
+    """Three digits: `0.12`, `84.6`, `1.2 k`, `33.2 M`."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.1f}{letter}"
+    return f"{value:.3g}"
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 photo`, `1,200 photos`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
@@ -57,6 +65,11 @@ def value(entry: Any) -> str:
     return f"{entry:g}" if isinstance(entry, float) else str(entry)
 
 
+def sentence(words: str) -> str:
+    """With a capital at its beginning, and an end."""
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "?", "!")) else ".")
+
+
 def breakable(name: str) -> Markup:
     """A name that a narrow column may break after `_`, `-`, `.` or `/`, as HTML."""
     html = str(escape(name))
@@ -67,6 +80,8 @@ def breakable(name: str) -> Markup:
 
 FILTERS = {
     "breakable": breakable,
+    "sentence": sentence,
+    "short": short,
     "percent": percent,
     "figure": figure,
     "whole": whole,

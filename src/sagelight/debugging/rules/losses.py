@@ -23,10 +23,11 @@ class LossNotDecreasing(Rule):
     """A loss has fallen by less than `diff_percent` over `num_steps` of its steps, or has risen by more than
     `increase_threshold_percent`, from its mean over one window of so many steps to that over the next.
 
-    Two things are no finding: what the scatter of the batches explains (a difference within three times its standard
-    error), and a standstill once the loss has fallen below three quarters of where it began, which is Overtraining's to
-    judge. A rise must also be so many percent of where the loss began, or batches whose loss is next to nothing would
-    make one. Windows follow one another without overlap.
+    A fall must be more than the scatter of the batches explains (twice its standard error), or it is none; a rise more
+    than three times that, and so many percent of where the loss began too, or batches whose loss is next to nothing would
+    make one. A whole window above the first loss of all has risen as well. A standstill is no finding once the loss has
+    fallen below three quarters of where it began, which is Overtraining's to judge. Windows follow one another without
+    overlap.
     """
 
     collection_names: str | None = None
@@ -39,6 +40,7 @@ class LossNotDecreasing(Rule):
     _window: dict[tuple[str, str], list[float]] = field(default_factory=dict, repr=False)
     _before: dict[tuple[str, str], list[float]] = field(default_factory=dict, repr=False)
     _first: dict[tuple[str, str], float] = field(default_factory=dict, repr=False)
+    _began: dict[tuple[str, str], float] = field(default_factory=dict, repr=False)
 
     means: ClassVar[str] = "the network is not learning"
     advice: ClassVar[str] = (
@@ -56,6 +58,7 @@ class LossNotDecreasing(Rule):
             key = (moment.mode, name)
             window = self._window.setdefault(key, [])
             window.append(value)
+            self._began.setdefault(key, value)
             if len(window) == self.num_steps:
                 if key in self._before:
                     self._judge(found, key, window, moment)
@@ -67,11 +70,14 @@ class LossNotDecreasing(Rule):
         self, found: Look, key: tuple[str, str], window: list[float], moment: Moment
     ) -> None:
         before, after, first = fmean(self._before[key]), fmean(window), self._first[key]
-        noise = 3 * math.hypot(_error(self._before[key]), _error(window))
-        rise = after - before
-        still = -rise < self.diff_percent / 100 * abs(before) and after > _LEARNED * first
-        least = self.increase_threshold_percent / 100 * max(abs(before), abs(first))
-        wrong = still or rise > max(least, noise) or not math.isfinite(after)
+        error = math.hypot(_error(self._before[key]), _error(window))
+        rise, began = after - before, self._began[key]
+        fall = max(self.diff_percent / 100 * abs(before), 2 * error)
+        still = -rise < fall and after > _LEARNED * first
+        least = self.increase_threshold_percent / 100
+        rising = rise > max(least * abs(before), least * abs(first), 3 * error)
+        above = min(window) > began and after > (1 + least) * began
+        wrong = still or rising or above or not math.isfinite(after)
         numbers = f"mean of {self.num_steps} steps {before:.4g}, of the next {after:.4g}"
         found.judge(wrong, moment, key[1], numbers)
 

@@ -15,7 +15,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
-import logging
+import os
 import shutil
 import sys
 import types
@@ -303,15 +303,12 @@ def import_smdebug() -> Any:
     """
     try:
         help_smdebug()
-        found = importlib.import_module("smdebug.pytorch")
+        return importlib.import_module("smdebug.pytorch")
     except (ImportError, TypeError, AttributeError) as error:
         raise RunError(
             f"debugger=smdebug needs smdebug 1.0.34, which cannot be imported: {first_line(error)}. "
             "Type make smdebug, then run with .venv-smdebug/bin/python; or debugger=default, which needs nothing."
         ) from error
-    # It counts every parameter aloud.
-    logging.getLogger("smdebug").setLevel(logging.WARNING)
-    return found
 
 
 @functools.cache
@@ -321,11 +318,14 @@ def help_smdebug() -> None:
     Raises:
         ImportError: it is not installed, or lacks something.
     """
+    # It counts every parameter aloud.
+    os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")
     _help_distutils()
     _help_protobuf()
+    # Before the hook's module is imported, which reads that file at once.
+    _help_evaluation()
     _help_numpy()
     _help_bfloat16()
-    _help_evaluation()
 
 
 def _help_distutils() -> None:

@@ -15,11 +15,11 @@ NEEDS_SMDEBUG = pytest.mark.skipif(
 )
 
 
-def smdebug(script: str, *words: str) -> str:
-    """Run one of the scripts beside this file; what it printed."""
+def smdebug(script: str, *words: str, status: int = 0) -> str:
+    """Run one of the scripts beside this file, which must end with that status; what it printed."""
     command = [str(PYTHON), "-W", "ignore", str(HERE / script), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 

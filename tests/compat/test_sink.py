@@ -133,6 +133,37 @@ def test_what_is_half_as_wide_is_recorded_and_nothing_is_evaluated(
     assert read["TRAIN|1|backbone.features.3_output_0|l2"] > 0
 
 
+def leave_hook(folder: str) -> str:
+    weights = {"CollectionName": "weights", "CollectionParameters": {"save_interval": "1"}}
+    Path("hook.json").write_text(
+        json.dumps({"LocalPath": folder, "CollectionConfigurations": [weights]})
+    )
+    return "debugger.hook_config=hook.json"
+
+
+def test_an_error_of_smdebugs_own_ends_the_watching_and_not_the_training(photos: Path) -> None:
+    Path("file").touch()
+    words = [*COMMON, f"data.root={photos}", "run_dir=run", "debugger=smdebug"]
+    said = smdebug("smdebug_trains.py", *words, leave_hook("file/trial"))
+    [line] = [line for line in said.splitlines() if line.startswith("debugger: watching")]
+    assert line.startswith(
+        "debugger: watching has stopped, training went on: smdebug met an error of its own: "
+    )
+    assert "Not a directory" in line
+    assert Path("run", "bundle", "model.safetensors").exists()
+
+
+def test_a_trial_of_somebody_elses_is_not_written_into(photos: Path) -> None:
+    Path("theirs").mkdir()
+    Path("theirs", "file").touch()
+    words = [*COMMON, f"data.root={photos}", "run_dir=run", "debugger=smdebug"]
+    said = smdebug("smdebug_trains.py", *words, leave_hook("theirs"), status=2)
+    assert said.splitlines()[-1] == (
+        "error: theirs holds a trial, and smdebug cannot go on with one. "
+        "Type another LocalPath in hook.json."
+    )
+
+
 @pytest.mark.parametrize("raw", [False, True])
 def test_smdebug_reads_every_tensor_that_our_writer_leaves_of_a_training(
     raw: bool, photos: Path

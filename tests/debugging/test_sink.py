@@ -8,9 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from stories.commands import TINY, refused
+from stories.commands import ROOT, TINY, refused
 
 WORDS = ["train", *TINY, "run_dir=run", "debugger=smdebug"]
+
+
+def test_smdebugs_environment_puts_no_other_version_over_one_of_ours() -> None:
+    ours, over = [
+        dict(
+            line.split("==")
+            for line in (ROOT / "requirements" / name).read_text().splitlines()
+            if not line.startswith("#")
+        )
+        for name in ("constraints.txt", "smdebug.txt")
+    ]
+    assert {name for name in over if name not in ours} == {"smdebug", "pyinstrument"}
+    assert {name: over[name] for name in over if name in ours} == {
+        name: ours[name] for name in over if name in ours
+    }
 
 
 @pytest.mark.skipif(importlib.util.find_spec("smdebug") is not None, reason="smdebug is installed")

@@ -55,6 +55,7 @@ class SmdebugBridge(Bridge):
         """
         super().__init__(settings, folder)
         self.status.sink = "smdebug"
+        self._usual = folder
         self._smdebug = import_smdebug()
         self._hook: Any = None
         self._marks: _Marks | None = None
@@ -62,14 +63,15 @@ class SmdebugBridge(Bridge):
         self._scores: Tensor | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        path = self.folder.with_name("debughookconfig.json")
         self._config = self._read(trainer)
         if trainer.global_rank and self._config.workers == "one":
             return
-        self._make_room(trainer)
+        if not self._has_room(trainer):
+            return
         assert isinstance(pl_module, Classifier)
         network = pl_module.network
         self._warn_of_size(trainer, network)
+        path = self._usual.with_name("debughookconfig.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(as_json(self._config, self.folder), indent=1), encoding="utf-8")
         self._marks = _Marks(network)
@@ -141,17 +143,21 @@ class SmdebugBridge(Bridge):
     def meet_bad_loss(self, loss: Tensor) -> None:
         self._record(loss)
 
-    def _make_room(self, trainer: pl.Trainer) -> None:
+    def _has_room(self, trainer: pl.Trainer) -> bool:
         """smdebug cannot go on with a trial, and its own message for that is another error's."""
-        ours = self._config is not None and self._config.folder is None
-        if ours and not any(self._steps.values()) and trainer.is_global_zero:
+        ours, goes_on = self.folder == self._usual, any(self._steps.values())
+        if ours and not goes_on and trainer.is_global_zero:
             # What a run left that was killed before its first checkpoint; it starts anew.
             shutil.rmtree(self.folder, ignore_errors=True)
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise RunError(
-                f"{self.folder} holds a trial, and smdebug cannot go on with one. "
-                "Type another run_dir, or debugger=default."
-            )
+        if not self.folder.is_dir() or not any(self.folder.iterdir()):
+            return True
+        why = f"{self.folder} holds a trial, and smdebug cannot go on with one"
+        if not ours:
+            raise RunError(f"{why}. Type another LocalPath in {self.settings.hook_config}.")
+        self.status.stopped = why
+        if trainer.is_global_zero:
+            print(f"debugger: the rest of this training is not watched: {why}", file=sys.stderr)
+        return False
 
     def _keep_scores(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._scores = output.detach()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ import pytest
 from stories.commands import ROOT, TINY, refused
 
 WORDS = ["train", *TINY, "run_dir=run", "debugger=smdebug"]
+
+
+def test_one_file_alone_imports_smdebug() -> None:
+    # As a statement, or by import_module.
+    imports = re.compile(r"""^\s*(?:import|from) smdebug\b|import_module\(f?["']smdebug\b""", re.M)
+    sources = (ROOT / "src").rglob("*.py")
+    assert [path.name for path in sources if imports.search(path.read_text())] == [
+        "smdebug_sink.py"
+    ]
 
 
 def test_smdebugs_environment_puts_no_other_version_over_one_of_ours() -> None:

@@ -43,6 +43,7 @@ class KeepForReplay(Callback):
         if bool(torch.isfinite(loss)) or self._batch is None:
             return
         assert isinstance(pl_module, Classifier)
+        loss = loss.detach()
         self._bridge.meet_bad_loss(loss)
         path = self._folder / f"replay-{trainer.global_rank}.pt"
         files = _files(trainer, self._batch)

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from debugging.trainings import train
 from debugging.trials import GRADIENT, healthy, leave_trial
 from sagelight.cli import main
+from sagelight.debugging.rules.catalogue import USUAL
 
 
 def leave(folder: str, size: float = 1.0) -> str:
@@ -69,3 +71,52 @@ def test_it_needs_neither_torch_nor_smdebug() -> None:
         "assert not {'torch', 'smdebug', 'boto3', 'google.protobuf'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_a_runs_folder_is_judged_by_the_trial_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run", "debugger").mkdir(parents=True)
+    leave("run/debugger/trial", 1e-8)
+    assert main(["debug", "trial=run", "rules=[VanishingGradient]"]) == 0
+    of_the_run = capsys.readouterr().out
+    assert of_the_run.startswith("run/debugger/trial: 3 tensors, steps: 25 of TRAIN\n")
+    assert main(["debug", "trial=run/debugger/trial", "rules=[VanishingGradient]"]) == 0
+    assert capsys.readouterr().out == of_the_run
+
+
+def test_a_run_that_was_not_watched_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run", "checkpoints").mkdir(parents=True)
+    assert main(["debug", "trial=run"]) == 2
+    assert capsys.readouterr().err.startswith("error: trial=run is no trial")
+
+
+def test_what_a_training_leaves_is_judged_as_it_was(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the rules and parameters of a training, `debug` comes to the verdicts in its findings.json."""
+    run = train(photos, "run")
+    theirs = json.loads((run / "debugger" / "findings.json").read_text())
+    names = ",".join(USUAL)
+    parameters = json.dumps({name: each for name, each in USUAL.items() if each}).replace('"', "")
+    capsys.readouterr()
+    words = [f"rules=[{names}]", f"parameters={parameters}", "output=found.json"]
+    assert main(["debug", f"trial={run}", *words]) == 0
+    assert "steps: 2 of EVAL, 6 of TRAIN" in capsys.readouterr().out
+    assert json.loads(Path("found.json").read_text())["verdicts"] == theirs["verdicts"]
+
+
+def test_a_rule_of_ones_own_is_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("rules_of_mine.py").write_text(
+        "from sagelight.debugging.rules.base import Look, Rule\n"
+        "class Raises(Rule):\n"
+        "    means, advice = 'nothing', 'none'\n"
+        "    def look(self, trial, moment):\n"
+        "        raise ZeroDivisionError('by hand')\n"
+    )
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    words = [f"trial={leave('trial')}", "rules=[rules_of_mine.Raises,VanishingGradient]"]
+    assert main(["debug", *words]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "Error           Raises: ZeroDivisionError: by hand (look, line 5)"
+    assert said[2] == "NoIssuesFound   VanishingGradient: 25 values"

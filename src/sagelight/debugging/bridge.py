@@ -62,6 +62,9 @@ class Bridge(Callback):
 
     The network carries hooks only while such a step runs. Between steps, after an exception and after training it is
     as if nobody had looked: it can be copied, exported and pickled.
+
+    Attributes:
+        opened: whether there is a trial of this run to judge.
     """
 
     def __init__(self, settings: DebuggerSettings, folder: Path) -> None:
@@ -75,6 +78,8 @@ class Bridge(Callback):
         self._captured: Captured | None = None
         self._attached: Attached | None = None
         self._validation = _Validation()
+        self._looked = False
+        self.opened = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": dict(self._steps)}
@@ -84,9 +89,8 @@ class Bridge(Callback):
 
     @property
     def saved_now(self) -> bool:
-        """Whether the last training step left more than its loss."""
-        members = self._captured.members if self._captured is not None else {}
-        return any(name not in _FREQUENT for name in members)
+        """Whether the last training step was one to leave more than its loss; the same in every process."""
+        return self._looked
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._config = self._read(trainer)
@@ -102,15 +106,15 @@ class Bridge(Callback):
         self._warn_of_size(trainer, pl_module.network)
         with _Watched(self):
             self._writer = TrialWriter(self.folder, f"worker_{rank}", workers, goes_on or rank > 0)
+        self.opened = self._writer is not None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         self._captured = None
-        if self._writer is None or len(batch) == 0:
-            return
         due = self._due(trainer, batch_idx)
-        if due:
+        self._looked = any(each.name not in _FREQUENT for each in due)
+        if due and self._writer is not None and len(batch) > 0:
             assert isinstance(pl_module, Classifier)
             self._captured = Captured(due)
             self._attached = Attached(pl_module.network, self._captured)
@@ -135,7 +139,8 @@ class Bridge(Callback):
             attached.look_after_step()
             self._detach()
             if attached.scores is not None:
-                _keep_figures(captured, pl_module, attached.scores.float(), batch, outputs)
+                loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
+                _keep_figures(captured, pl_module, attached.scores.float(), batch, loss)
             self._write(TRAIN, captured)
         self._steps[TRAIN] += 1
 
@@ -336,7 +341,7 @@ _FREQUENT = ("losses", LABELS, PREDICTIONS)
 
 
 def _keep_figures(
-    captured: Captured, model: Classifier, scores: Tensor, batch: Batch, outputs: Any
+    captured: Captured, model: Classifier, scores: Tensor, batch: Batch, optimised: Tensor
 ) -> None:
     """Loss, labels and predictions of a training batch.
 
@@ -348,7 +353,7 @@ def _keep_figures(
         captured.keep(LABELS, _ids(batch.targets))
         captured.keep(PREDICTIONS, _ids(scores.argmax(dim=1)))
     else:
-        captured.keep(LOSS, outputs["loss"].detach())
+        captured.keep(LOSS, optimised)
 
 
 def _ids(classes: Tensor) -> Tensor:

@@ -105,6 +105,8 @@ class HookConfig:
 def default_hook_config(settings: DebuggerSettings, batches: int) -> HookConfig:
     """What is saved when nobody says otherwise: losses often, reductions of the rest early and then seldom.
 
+    Whole, with `settings.raw`, are weights, gradients and updates: what they take is known before.
+
     Args:
         batches: training batches an epoch.
     """
@@ -122,7 +124,8 @@ def default_hook_config(settings: DebuggerSettings, batches: int) -> HookConfig:
     for name, regex in (BUILT_IN | OURS).items():
         # Of predictions, those of validation are what rules judge.
         frequent = name in ("losses", "labels")
-        kept = () if settings.raw else reductions.get(name, ())
+        whole = settings.raw and name != "relu_input"
+        kept = () if whole else reductions.get(name, ())
         when = often if frequent else {**seldom, "EVAL": When(1)}
         collections.append(Collection(name, (regex,), when, kept))
     return HookConfig(tuple(collections), workers=settings.workers)
@@ -136,7 +139,7 @@ def read_hook_config(path: Path) -> HookConfig:
     """
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"debugger.hook_config={path} cannot be read: {error}. Type debugger.hook_config=null."
         ) from error
@@ -227,7 +230,7 @@ class _Reader:
 
     def _number(self, name: str, value: Any, least: int = 0) -> int:
         text = str(value).strip()
-        if not re.fullmatch(r"\d+", text) or int(text) < least:
+        if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) < least:
             raise self.refuse(f"{name}={value} is no whole number from {least}")
         return int(text)
 

@@ -40,6 +40,7 @@ class KeepForReplay(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
         # The running mean of the losses has waited for this number already.
+        loss = loss.detach()
         if bool(torch.isfinite(loss)) or self._batch is None:
             return
         assert isinstance(pl_module, Classifier)
@@ -73,6 +74,7 @@ class KeepForReplay(Callback):
             "backbone": model.config.model.backbone,
             "head_norm": model.config.model.head_norm,
             "image_size": model.config.data.image_size,
+            "frozen": network.frozen,
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)

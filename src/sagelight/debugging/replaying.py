@@ -61,23 +61,22 @@ def replay(path: Path) -> Replay:
     """
     try:
         kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        network = _network(kept)
-        images, targets = kept["images"], kept["targets"]
+        return _looked_at(kept)
     except Exception as error:  # A damaged archive can raise anything.
         raise DataError(
             f"replay={path} is no replay that can be read ({first_line(error)}). "
             "Type the replay-0.pt in a run's debugger/."
         ) from error
+
+
+def _looked_at(kept: dict[str, Any]) -> Replay:
+    network, targets = _network(kept), kept["targets"]
     found: list[str] = []
-    handles = [
-        module.register_forward_hook(_looking(name, module, found))
-        for name, module in network.named_modules()
-        if not any(True for _ in module.children())
-    ]
+    for name, module in network.named_modules():
+        if not any(True for _ in module.children()):
+            module.register_forward_hook(_looking(name, module, found))
     network.train()
-    scores = network(images)
-    for handle in handles:
-        handle.remove()
+    scores = network(kept["images"])
     return Replay(
         epoch=int(kept["epoch"]) + 1,
         batch=int(kept["batch"]) + 1,
@@ -96,6 +95,7 @@ def _network(kept: dict[str, Any]) -> Network:
     mean, std = tuple(kept["mean"]), tuple(kept["std"])
     network = Network(settings, classes, int(kept["image_size"]), mean, std)
     network.load_state_dict(kept["network"])
+    network.freeze(int(kept["frozen"]))
     return network
 
 

@@ -19,7 +19,8 @@ class DebuggerSettings:
         200, "Training steps between two looks at weights, gradients and activations.", least=1
     )
     raw: bool = setting(
-        False, "Keep whole tensors instead of their reductions; what that costs is said before."
+        False,
+        "Keep whole weights and gradients instead of their reductions; what that costs is said before.",
     )
     workers: str = setting(
         "one", "Which processes of a training write a trial.", choices=("one", "all")

@@ -90,6 +90,7 @@ class SmdebugBridge(Bridge):
                 "Type debugger=default, which needs no smdebug."
             ) from error
         self._hook = hook
+        self.opened = True
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -117,7 +118,9 @@ class SmdebugBridge(Bridge):
         # As our own writer: validation's loss, but where photos have no one label.
         mixed = pl_module.mix is not None
         self._record(
-            outputs["loss"] if mixed else nn.functional.cross_entropy(scores.float(), batch.targets)
+            outputs["loss"] * trainer.accumulate_grad_batches
+            if mixed
+            else nn.functional.cross_entropy(scores.float(), batch.targets)
         )
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
+import signal
 import sys
 import threading
 import time
@@ -71,7 +71,8 @@ class StallWatch(Callback):
                     flush=True,
                 )
                 if self._stop:
-                    _thread.interrupt_main()
+                    # A signal also ends what the main thread waits for.
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _end(self) -> None:
         thread, self._thread = self._thread, None

@@ -76,7 +76,7 @@ class RuleWatch(Callback):
             return
         assert self._evaluation is not None
         verdicts = self._evaluation.end()
-        self._say(verdicts)
+        self._say(verdicts, over=True)
         content = {
             "status": self._bridge.status.to_dict(),
             "stopped_by": self.stopped_by,
@@ -89,7 +89,7 @@ class RuleWatch(Callback):
             self._bridge.give_up(error)
 
     def _opened(self) -> Evaluation | None:
-        if self._evaluation is None:
+        if self._evaluation is None and self._bridge.opened:
             try:
                 self._evaluation = Evaluation(Trial.open(self._bridge.folder), self.rules)
             except DataError:
@@ -97,14 +97,15 @@ class RuleWatch(Callback):
                 return None
         return self._evaluation
 
-    def _say(self, verdicts: list[Verdict]) -> str:
-        """Say what is new; gives the name of a rule that ends the training, or nothing."""
+    def _say(self, verdicts: list[Verdict], over: bool = False) -> str:
+        """Say what is new; gives the name of a rule that ends the training where it is not over, or nothing."""
         for verdict in verdicts:
             if verdict.name in self._said or verdict.status not in ("IssuesFound", "Error"):
                 continue
             self._said.add(verdict.name)
             print(f"debugger: {self._line(verdict)}", file=sys.stderr, flush=True)
-            if verdict.status == "IssuesFound" and verdict.name in self._stopping:
+            stops = verdict.status == "IssuesFound" and verdict.name in self._stopping
+            if stops and not over:
                 self.stopped_by = self.stopped_by or verdict.name
                 print(
                     f"debugger: {verdict.name} ends the training, as debugger.actions says; "

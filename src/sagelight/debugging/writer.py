@@ -97,7 +97,11 @@ class TrialWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = b"".join(records.values())
         _write(path, content)
-        return len(content) + self._write_index(place, relative, records)
+        try:
+            return len(content) + self._write_index(place, relative, records)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
     def close(self) -> None:
         """Say that nothing more will come."""

@@ -137,11 +137,15 @@ def _import(name: str) -> type[Rule]:
     module, _, last = name.rpartition(".")
     try:
         found = getattr(import_module(module), last)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # Importing runs somebody's module.
         raise ConfigError(
             f"there is no rule {name}: {first_line(error)}. A rule of your own is a class below "
             "sagelight.debugging.rules.base.Rule that Python can import; set PYTHONPATH to its folder."
         ) from error
     if not (isinstance(found, type) and issubclass(found, Rule)):
         raise ConfigError(f"{name} is no class below sagelight.debugging.rules.base.Rule.")
+    lacking = [*sorted(found.__abstractmethods__)]
+    lacking += [each for each in ("means", "advice") if not hasattr(found, each)]
+    if lacking:
+        raise ConfigError(f"{name} lacks {', '.join(lacking)}, which every rule has.")
     return found

@@ -83,8 +83,10 @@ class LossNotDecreasing(Rule):
 
 
 def _error(values: list[float]) -> float:
-    """The standard error of their mean."""
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    """The standard error of their mean; none where a value is not finite."""
+    if len(values) < 2 or not all(math.isfinite(value) for value in values):
+        return 0.0
+    return stdev(values) / math.sqrt(len(values))
 
 
 @dataclass

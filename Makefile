@@ -8,7 +8,7 @@ PYTEST := .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal -
 STAMP := .venv/.installed
 SMDEBUG := .venv-smdebug
 
-.PHONY: demo test check coverage slow compat rehearse format venv lock clean
+.PHONY: demo test check coverage slow smdebug compat rehearse format venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
@@ -31,14 +31,19 @@ slow: $(STAMP)
 	$(PYTEST) -m slow
 	$(BIN)/python benchmarks/kills.py 40
 
-# The real smdebug reads our trials, and we read its own. Its environment takes torch from ours.
+# The real smdebug reads our trials, we read its own, and its hook watches a training.
 compat: $(STAMP) $(SMDEBUG)/.installed
 	$(PYTEST) tests/compat
 
-$(SMDEBUG)/.installed: requirements/smdebug.txt
-	$(BIN)/python -m venv $(SMDEBUG)
-	$(SMDEBUG)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/smdebug.txt
-	$(SMDEBUG)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps smdebug==1.0.34
+# An environment that has smdebug: our own packages, and over them what requirements/smdebug.txt names.
+smdebug: $(SMDEBUG)/.installed
+
+$(SMDEBUG)/.installed: requirements/smdebug.txt $(STAMP)
+	$(BIN)/python -m venv --clear --without-pip $(SMDEBUG)
+	@# A .pth file there leads to our packages, and to the .pth files among them, which is how sagelight itself is found.
+	$(BIN)/python -c "import sysconfig as s; print('import site; site.addsitedir(%r)' % s.get_path('purelib'))" \
+		> "$$($(SMDEBUG)/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/sagelight.pth"
+	$(SMDEBUG)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/smdebug.txt
 	@touch $@
 
 # The whole SageMaker journey on this machine, compared with the local run, and what it costs on top.

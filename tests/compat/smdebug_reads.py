@@ -8,17 +8,14 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from smdebug import modes
-from smdebug.trials import create_trial
 
-REDUCTIONS = [
-    ("mean", True),
-    ("mean", False),
-    ("min", False),
-    ("max", False),
-    ("std", False),
-    ("max", True),
-]
+from sagelight.debugging.smdebug_sink import help_smdebug
+
+help_smdebug()
+
+from smdebug import modes  # noqa: E402
+from smdebug.exceptions import TensorUnavailableForStep  # noqa: E402
+from smdebug.trials import create_trial  # noqa: E402
 
 
 def main() -> None:
@@ -31,9 +28,9 @@ def main() -> None:
                 key = f"{mode.name}|{step}|{name}"
                 try:
                     found[key] = tensor.value(step, mode=mode)
-                except Exception:
-                    for reduction, absolute in REDUCTIONS:
-                        value = tensor.reduction_value(step, reduction, mode=mode, abs=absolute)
+                except TensorUnavailableForStep:
+                    kept = tensor.reduction_values(step, mode=mode)
+                    for (reduction, absolute), value in kept.items():
                         found[f"{key}|{'abs_' * absolute}{reduction}"] = value
     for name in ("losses", "weights", "gradients"):
         found[f"collection|{name}"] = np.array(sorted(trial.tensor_names(collection=name)))

@@ -1,4 +1,4 @@
-"""Runs where smdebug is installed, with torch of the main environment: a small training watched by smdebug's own hook.
+"""Runs where smdebug is installed: a small training watched by smdebug's own hook.
 
 python smdebug_writes.py TRIAL LEARNING_RATE [reductions]
 """
@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import sys
 
-import smdebug.pytorch as smd
 import torch
-from smdebug import modes
+
+from sagelight.debugging.smdebug_sink import help_smdebug
+
+help_smdebug()
+
+import smdebug.pytorch as smd  # noqa: E402
+from smdebug import modes  # noqa: E402
 
 
 def main() -> None:

@@ -1,44 +1,19 @@
-"""The real smdebug 1.0.34 reads what we write, and we read what it writes. `make compat` makes its environment."""
+"""The real smdebug 1.0.34 reads what we write, and we read what it writes."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sysconfig
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from compat.environment import NEEDS_SMDEBUG, read_by_smdebug, smdebug
 from debugging.trials import COLLECTIONS, GRADIENT, LOSS, REDUCED, WEIGHT, healthy, leave_trial
 from sagelight.debugging.rules.catalogue import build_rules
 from sagelight.debugging.rules.evaluate import Evaluation
 from sagelight.debugging.trial import Trial, reduce
 
-HERE = Path(__file__).parent
-PYTHON = HERE.parents[1] / ".venv-smdebug" / "bin" / "python"
-
-pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="make compat makes smdebug's environment"
-)
-
-
-def smdebug(script: str, *words: str) -> None:
-    # What smdebug's environment lacks, torch, comes from ours, behind its own.
-    variables = {**os.environ, "OVERLAY": sysconfig.get_paths()["purelib"]}
-    program = (
-        "import os, runpy, sys; sys.path.append(os.environ['OVERLAY']); "
-        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    command = [str(PYTHON), "-W", "ignore", "-c", program, str(HERE / script), *words]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def read_by_smdebug(folder: Path) -> dict[str, np.ndarray]:
-    smdebug("smdebug_reads.py", str(folder), "read.npz")
-    with np.load("read.npz") as found:
-        return dict(found)
+pytestmark = NEEDS_SMDEBUG
 
 
 @pytest.mark.parametrize("reductions", [(), REDUCED])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def leave_run(folder: Path, config: Config, fingerprint: str = "f", finished: bo
     (folder / "check.json").write_text(json.dumps({"fingerprint": fingerprint}))
     if finished:
         (folder / "metrics.json").write_text("{}")
+
+
+def test_a_checkpoint_that_was_cut_off_gives_way_to_the_best_one() -> None:
+    config = resolved("run_dir=here")
+    leave_run(Path("here"), config)
+    best = Path("here/checkpoints/best.ckpt")
+    with zipfile.ZipFile(best, "w") as archive:
+        archive.writestr("data.pkl", b"")
+    Path("here/checkpoints/last.ckpt").write_bytes(best.read_bytes()[:-10])
+    assert choose_run(config, False, "f").checkpoint == best
 
 
 def test_unfinished_run_of_the_same_configuration_and_photos_is_continued() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pytorch_lightning.callbacks import Callback
 
 from sagelight.debugging.bridge import Bridge
+from sagelight.debugging.hook_config import read_hook_config
 from sagelight.debugging.replay import KeepForReplay
 from sagelight.debugging.rules.course import StalledTraining
 from sagelight.debugging.settings import DebuggerSettings
@@ -14,6 +15,23 @@ from sagelight.debugging.stall import StallWatch
 from sagelight.debugging.watch import STOP, RuleWatch
 
 DEBUGGER, TRIAL = "debugger", "trial"
+
+
+def check_debugger(settings: DebuggerSettings) -> None:
+    """Refuse before anything is written what would end the training at its first step.
+
+    Raises:
+        ConfigError: a debughookconfig.json that is wrong.
+        RunError: smdebug is asked for, and cannot be imported.
+    """
+    if settings.sink == "off":
+        return
+    if settings.hook_config is not None:
+        read_hook_config(Path(settings.hook_config))
+    if settings.sink == "smdebug":
+        from sagelight.debugging.smdebug_sink import import_smdebug
+
+        import_smdebug()
 
 
 def build_debugger(settings: DebuggerSettings, run: Path) -> list[Callback]:
@@ -24,7 +42,7 @@ def build_debugger(settings: DebuggerSettings, run: Path) -> list[Callback]:
 
     Raises:
         ConfigError: an unknown rule or parameter.
-        RunError: smdebug is asked for, and not installed.
+        RunError: smdebug is asked for, and cannot be imported.
     """
     if settings.sink == "off":
         return []

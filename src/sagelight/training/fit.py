@@ -27,7 +27,7 @@ from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.prepare import choose_preprocessing, open_index, without
-from sagelight.debugging.build import build_debugger
+from sagelight.debugging.build import build_debugger, check_debugger
 from sagelight.errors import DataError, RunError
 from sagelight.features.table import FeatureDataset, cache_features
 from sagelight.files import write_json
@@ -72,6 +72,7 @@ def fit(config: Config, command: str = "") -> Outcome | None:
     processes = Processes.here()
     with ExitStack() as stack:
         with processes.joined():
+            check_debugger(config.debugger)
             prepared = _prepare(config, processes)
             run = prepared.run
             if run.finished:
@@ -309,6 +310,8 @@ def _announce(config: Config, prepared: _Prepared) -> None:
     for choice in prepared.choices:
         if choice.name != "run_dir":
             print(f"  auto: {choice.name}={choice.value} ({choice.reason})")
+    if run.checkpoint == run.best:
+        print("  last.ckpt is cut off, so training goes on from the best epoch")
     if run.checkpoint and prepared.folder_was_auto:
         print("  unfinished, and of the same configuration and photos; resume=off starts anew")
     if config.finetune.name == "head" and config.model.weights == "none":

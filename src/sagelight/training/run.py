@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,8 +94,11 @@ def _continues(folder: Path, digest: str, fingerprint: str) -> bool:
 
 
 def _last(folder: Path) -> Path | None:
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    return checkpoint if checkpoint.is_file() else None
+    """The newest checkpoint; the best one where the newest is cut off, as one that was copied while it was written."""
+    last, best = (folder / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
+    if not last.is_file():
+        return None
+    return best if zipfile.is_zipfile(best) and not zipfile.is_zipfile(last) else last
 
 
 def _fingerprint(folder: Path) -> str | None:

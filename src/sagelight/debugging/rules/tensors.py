@@ -23,9 +23,10 @@ _LEARNED = 0.1
 
 @dataclass
 class VanishingGradient(Rule):
-    """A gradient's mean magnitude is below `threshold`: its layer does not learn.
+    """The mean magnitude of a weight's gradient is below `threshold`: its layer does not learn.
 
-    Once the loss has fallen below a tenth of its first value there is little left to learn, and gradients are not judged.
+    Biases are not judged: that of a layer whose output is normalised next has no gradient, because the normalisation takes
+    it away. Once the loss has fallen below a tenth of its first value there is little left to learn, and gradients are not judged.
     """
 
     threshold: float = 1e-7
@@ -46,7 +47,8 @@ class VanishingGradient(Rule):
         self._first = self._first or self._loss
         learned = bool(self._loss and self._first and self._loss < _LEARNED * self._first)
         names = trial.names(collection="gradients", moment=moment)
-        for name, size in readings(trial, moment, names, "abs_mean"):
+        weights = [name for name in names if not name.endswith("bias")]
+        for name, size in readings(trial, moment, weights, "abs_mean"):
             wrong = size < self.threshold and not learned
             numbers = f"mean magnitude {size:.2e}, below {self.threshold:g}"
             found.judge(wrong, moment, name, numbers)

@@ -31,6 +31,10 @@ slow: $(STAMP)
 	$(PYTEST) -m slow
 	$(BIN)/python benchmarks/kills.py 40
 
+# Trainings with one thing wrong each, and twenty healthy ones: a table of which rules have found what.
+faults: $(STAMP)
+	$(BIN)/python benchmarks/faults.py
+
 # The real smdebug reads our trials, we read its own, and its hook watches a training.
 compat: $(STAMP) $(SMDEBUG)/.installed
 	$(PYTEST) tests/compat

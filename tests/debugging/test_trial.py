@@ -9,7 +9,7 @@ import pytest
 from debugging.trials import GRADIENT, LOSS, REDUCED, WEIGHT, healthy, leave_trial
 from sagelight.debugging.records import Place
 from sagelight.debugging.trial import REDUCTIONS, Moment, Trial, reduce
-from sagelight.debugging.writer import TrialWriter, event_file, index_file
+from sagelight.debugging.writer import STARTS, TrialWriter, event_file, index_file
 from sagelight.errors import DataError, RunError
 
 
@@ -136,3 +136,14 @@ def test_what_is_no_trial_is_refused() -> None:
     Path("photos").mkdir()
     with pytest.raises(DataError, match=r"trial=photos is no trial"):
         Trial.open(Path("photos"))
+
+
+def test_it_knows_whether_a_training_was_continued_in_between() -> None:
+    folder = Path("trial")
+    TrialWriter(folder)
+    (folder / STARTS).write_text("100.5\n2000.25\n")
+    trial = Trial(folder)
+    assert trial.continued(150.0, 2100.0)
+    assert not trial.continued(101.0, 2000.0)
+    (folder / STARTS).unlink()
+    assert not trial.continued(0.0, 3000.0)

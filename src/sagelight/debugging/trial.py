@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagelight.debugging.records import decode, written_at
-from sagelight.debugging.writer import COLLECTIONS, END, INDEX
+from sagelight.debugging.writer import COLLECTIONS, END, INDEX, STARTS
 from sagelight.errors import DataError
 
 REDUCED = "smdebug/reductions/"
@@ -147,6 +147,14 @@ class Trial:
                     except (OSError, DataError):
                         continue
         return None
+
+    def continued(self, before: float, after: float) -> bool:
+        """Whether a process began to write between two times, in seconds since 1970."""
+        try:
+            lines = (self.folder / STARTS).read_text(encoding="utf-8").split()
+            return any(before < float(line) <= after for line in lines)
+        except (OSError, ValueError):
+            return False
 
     def kept(self, name: str, moment: Moment) -> NDArray[Any] | None:
         """What a step has of a tensor: the whole, or else every reduction of it that was written, as a vector."""

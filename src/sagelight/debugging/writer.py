@@ -7,6 +7,7 @@ step first, then the index that names them.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from sagelight.errors import RunError
 from sagelight.files import write_json, write_text
 
 EVENTS, INDEX, COLLECTIONS, END = "events", "index", "collections", "training_job_end.ts"
+# Ours: when a process began to write, in seconds since 1970, a line each. smdebug does not look at it.
+STARTS = "starts.txt"
 # smdebug puts the indices of so many steps into one folder.
 STEPS_A_FOLDER = 1000
 NORMS = ("l1", "l2")
@@ -57,6 +60,8 @@ class TrialWriter:
         self.folder = folder
         self._worker, self._workers = worker, workers
         (folder / END).unlink(missing_ok=True)
+        with (folder / STARTS).open("a", encoding="utf-8") as file:
+            file.write(f"{time.time()}\n")
 
     def collections(
         self,

@@ -18,7 +18,8 @@ from sagelight.debugging.trial import Moment, Trial
 
 @dataclass
 class StalledTraining(Rule):
-    """Between two steps that were written, more than `threshold` seconds passed.
+    """Between two steps that were written, more than `threshold` seconds passed; the pause before a run was continued is
+    none.
 
     AWS calls it StalledTrainingRule. Its `stop_training_on_fire` is the action `stop` here, and its
     `training_job_name_prefix` has no meaning where the training is known.
@@ -42,7 +43,8 @@ class StalledTraining(Rule):
         if self._before is not None:
             gap = seconds - self._before[1]
             numbers = f"{gap:.1f} s after step {self._before[0].step} of {self._before[0].mode}"
-            found.judge(gap > self.threshold, moment, "training", numbers)
+            wrong = gap > self.threshold and not trial.continued(self._before[1], seconds)
+            found.judge(wrong, moment, "training", numbers)
         self._before = (moment, seconds)
         return found
 

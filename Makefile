@@ -8,7 +8,7 @@ PYTEST := .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal -
 STAMP := .venv/.installed
 SMDEBUG := .venv-smdebug
 
-.PHONY: demo test check coverage slow smdebug compat rehearse format venv lock clean
+.PHONY: demo test check coverage slow faults smdebug compat rehearse format venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits

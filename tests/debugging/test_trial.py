@@ -141,6 +141,9 @@ def test_what_is_no_trial_is_refused() -> None:
 def test_it_knows_whether_a_training_was_continued_in_between() -> None:
     folder = Path("trial")
     TrialWriter(folder)
+    assert not (folder / STARTS).exists()
+    TrialWriter(folder, goes_on=True)
+    assert len((folder / STARTS).read_text().split()) == 1
     (folder / STARTS).write_text("100.5\n2000.25\n")
     trial = Trial(folder)
     assert trial.continued(150.0, 2100.0)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ from sagelight.data.dataset import PhotoDataset
 from sagelight.models.classifier import Classifier
 from sagelight.profiling import profiler
 from sagelight.profiling.profile import Profile, Worker
-from sagelight.training.fit import fit, train_trial
+from sagelight.training import fit as fitting
+from sagelight.training.callbacks import Watch
+from sagelight.training.fit import fit
 
 RUN = Path("run")
 # 24 training photos, 3 steps an epoch.
@@ -39,7 +42,18 @@ WORDS = [
 def train(photos: Path, *words: str, watch: Callable[[Any], bool] = lambda row: False) -> Path:
     """Train without the final measuring; gives the profiler's folder."""
     config = compose([*WORDS, f"data.root={photos}", f"run_dir={RUN}", *words])
-    train_trial(config, watch)
+    build = fitting.build_trainer
+
+    def watched(*given: Any) -> Any:
+        trainer = build(*given)
+        trainer.callbacks.append(Watch(watch))
+        return trainer
+
+    with (
+        mock.patch.object(fitting, "build_trainer", watched),
+        mock.patch.object(fitting, "finish", return_value={}),
+    ):
+        fit(config)
     return Path(config.run_dir) / "profiler"
 
 

@@ -30,6 +30,9 @@ class StallWatch(Callback):
         self._thread: threading.Thread | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._stop and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A shell starts programs in the background deaf to Ctrl-C, and this one must hear it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self._meet()
         self._over.clear()
         self._thread = threading.Thread(target=self._watch, name="stall-watch", daemon=True)

@@ -149,7 +149,7 @@ class Trial:
         return None
 
     def continued(self, before: float, after: float) -> bool:
-        """Whether a process began to write between two times, in seconds since 1970."""
+        """Whether the run was continued between two times, in seconds since 1970."""
         try:
             lines = (self.folder / STARTS).read_text(encoding="utf-8").split()
             return any(before < float(line) <= after for line in lines)

@@ -55,7 +55,8 @@ class RuleWatch(Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._end(trainer)
+        # The error is what a person must read now; findings.json keeps the rest.
+        self._end(trainer, say=False)
 
     def _go_on(self, trainer: pl.Trainer) -> None:
         name = ""
@@ -71,17 +72,20 @@ class RuleWatch(Callback):
         found: list[str] = trainer.strategy.broadcast([name])
         return found
 
-    def _end(self, trainer: pl.Trainer) -> None:
-        if not trainer.is_global_zero or self._opened() is None:
+    def _end(self, trainer: pl.Trainer, say: bool = True) -> None:
+        if not trainer.is_global_zero:
             return
-        assert self._evaluation is not None
-        verdicts = self._evaluation.end()
-        self._say(verdicts, over=True)
-        content = {
-            "status": self._bridge.status.to_dict(),
-            "stopped_by": self.stopped_by,
-            **findings(self._evaluation),
-        }
+        evaluation, status = self._opened(), self._bridge.status
+        if evaluation is None and not status.stopped:
+            return
+        content: dict[str, Any] = {"status": status.to_dict(), "stopped_by": self.stopped_by}
+        if evaluation is None:
+            content |= {"verdicts": [], "damaged": []}
+        else:
+            verdicts = evaluation.end()
+            if say:
+                self._say(verdicts, over=True)
+            content |= findings(evaluation)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_json(self._folder / FINDINGS, content)

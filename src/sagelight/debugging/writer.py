@@ -20,7 +20,7 @@ from sagelight.errors import RunError
 from sagelight.files import write_json, write_text
 
 EVENTS, INDEX, COLLECTIONS, END = "events", "index", "collections", "training_job_end.ts"
-# Ours: when a process began to write, in seconds since 1970, a line each. smdebug does not look at it.
+# Ours: when a run was continued, in seconds since 1970, a line each. smdebug does not look at it.
 STARTS = "starts.txt"
 # smdebug puts the indices of so many steps into one folder.
 STEPS_A_FOLDER = 1000
@@ -60,8 +60,9 @@ class TrialWriter:
         self.folder = folder
         self._worker, self._workers = worker, workers
         (folder / END).unlink(missing_ok=True)
-        with (folder / STARTS).open("a", encoding="utf-8") as file:
-            file.write(f"{time.time()}\n")
+        if goes_on:
+            with (folder / STARTS).open("a", encoding="utf-8") as file:
+                file.write(f"{time.time()}\n")
 
     def collections(
         self,

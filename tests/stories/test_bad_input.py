@@ -13,6 +13,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from images import make_folder
+from sagelight.cli import main
 from sagelight.data.index import index_images
 from stories.commands import LOCAL, TINY, losses, refused, run
 
@@ -159,7 +160,11 @@ def test_divergence_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) ->
     words = train(
         f"data.root={photos}", "optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=3"
     )
-    message = refused(capsys, *words)
+    assert main(list(words)) == 2
+    *findings, message = capsys.readouterr().err.splitlines()
+    # What the rules had said while training went on.
+    assert all(line.startswith("debugger: ") for line in findings)
+    assert message.startswith("error: ")
     assert "training diverged" in message
     assert "smaller optimizer.lr" in message
 

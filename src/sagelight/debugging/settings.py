@@ -29,9 +29,12 @@ class DebuggerSettings:
         None,
         "A debughookconfig.json as SageMaker writes it; it then decides what is saved and when.",
     )
-    rules: list[str] = setting([], "Rules by AWS's names, or import paths of your own; an empty list is the usual ones.")
+    rules: list[str] = setting(
+        [], "Rules by AWS's names, or import paths of your own; an empty list is the usual ones."
+    )
     parameters: dict[str, Any] = setting(
-        {}, "Parameters by rule, as {Overfit: {patience: 5}}; the others are AWS's, or gentler ones."
+        {},
+        "Parameters by rule, as {Overfit: {patience: 5}}; the others are AWS's, or gentler ones.",
     )
     actions: dict[str, str] = setting(
         {},

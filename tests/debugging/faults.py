@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from sagelight.training import fit as fitting
 DIGITS = 450
 COMMON = [
     "experiment=resnet18", "model.weights=none", "finetune.backbone_lr_scale=1", "check=off", "augment=upright",
-    "data.image_size=32", "data.resize_size=32", "data.num_workers=0", "data.batch_size=16", "profiler=off",
+    "data.image_size=32", "data.resize_size=32", "data.num_workers=0", "data.batch_size=16",
     "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_epochs=3",
 ]  # fmt: skip
 RESNET, SQUEEZENET = "model.backbone=resnet18", "model.backbone=squeezenet1_1"
@@ -76,7 +77,7 @@ def stripes(root: Path) -> None:
 
 
 def watch(folder: Path, words: list[str], breaks: Break = _nothing) -> dict[str, dict[str, Any]]:
-    """Train as `fit` does, and leave out what follows the last epoch; the verdicts of the debugger, by rule."""
+    """Train as `fit` does, and leave out what follows the last epoch; the verdicts of debugger and profiler, by rule."""
     config = compose([*COMMON, *words, f"run_dir={folder}"])
     train = fitting.train
 
@@ -93,8 +94,11 @@ def watch(folder: Path, words: list[str], breaks: Break = _nothing) -> dict[str,
         except RunError as error:
             if "diverged" not in str(error):
                 raise
-    read = json.loads((folder / "debugger" / "findings.json").read_text())
-    return {verdict["name"]: verdict for verdict in read["verdicts"]}
+    return {
+        verdict["name"]: verdict
+        for room in ("debugger", "profiler")
+        for verdict in json.loads((folder / room / "findings.json").read_text())["verdicts"]
+    }
 
 
 def found_by(verdicts: dict[str, dict[str, Any]]) -> set[str]:
@@ -162,6 +166,26 @@ def _stall(model: Classifier, data: PhotoDataModule) -> None:
         return step(batch, batch_idx)
 
     model.training_step = slow  # type: ignore[method-assign]
+
+
+def _slow_photos(model: Classifier, data: PhotoDataModule) -> None:
+    """Each photo takes 20 ms longer, as from a slow disk."""
+    build = data.train_dataloader
+
+    def slow() -> Any:
+        loader = build()
+        dataset: Any = loader.dataset
+        transform = dataset.transform
+
+        def slowly(image: Tensor) -> Tensor:
+            time.sleep(0.02)
+            changed: Tensor = transform(image)
+            return changed
+
+        dataset.transform = slowly
+        return loader
+
+    data.train_dataloader = slow  # type: ignore[method-assign]
 
 
 def _shuffled(number: int, digit: int) -> int:
@@ -291,6 +315,12 @@ FAULTS = [
         "StalledTraining",
         words=(RESNET, "debugger.parameters.StalledTraining.threshold=2.0"),
         breaks=_stall,
+    ),
+    _fault("slow loader", "Dataloader", words=(RESNET,), breaks=_slow_photos),
+    _fault(
+        "oversized worker count",
+        "Dataloader",
+        words=(RESNET, f"data.num_workers={4 * (os.cpu_count() or 1)}", "trainer.max_epochs=1"),
     ),
 ]
 

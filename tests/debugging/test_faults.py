@@ -40,6 +40,7 @@ def test_a_fault_that_shows_soon_is_found_by_its_rules_and_no_other(name: str) -
     check(fault, *QUICK[name])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found_by_its_rules_and_no_other(fault: Fault) -> None:

@@ -182,9 +182,8 @@ def _left_out(one_job: bool, retrain: bool) -> str:
     after = (
         "; the retrained best one, a job of its own, is watched" if retrain and not one_job else ""
     )
-    return (
-        f"debugger.cloud=true is NOT in this request: {why}{after}. Our own rules watch every trial"
-    )
+    ours = "Nor do our own rules watch those" if one_job else "Our own rules watch each of its jobs"
+    return f"debugger.cloud=true is NOT in this request: {why}{after}. {ours}"
 
 
 def _hook(debugger: DebuggerSettings, output: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from sagelight.errors import ConfigError, first_line, suggestion
 
 # SageMaker's, and one more: a rule that found nothing to look at has not passed.
 Status = Literal["NoIssuesFound", "IssuesFound", "Error", "InProgress", "NotEvaluated"]
+# Where verdicts lie in the folder of whoever judged, and how many findings of a rule are kept.
+FINDINGS, MOST_FINDINGS = "findings.json", 20
 F = TypeVar("F")
 R = TypeVar("R")
 

@@ -110,7 +110,6 @@ def _convolutions(model: Classifier) -> list[nn.Conv2d]:
     return [m for m in model.network.backbone.modules() if isinstance(m, nn.Conv2d)]
 
 
-@torch.no_grad()
 def _fill(value: float) -> Callable[[Classifier, PhotoDataModule], None]:
     def fill(model: Classifier, data: PhotoDataModule) -> None:
         for convolution in _convolutions(model):
@@ -240,7 +239,6 @@ def _fault(name: str, rules: str, **more: Any) -> Fault:
     return Fault(name, frozenset(rules.split()), may=may, **more)
 
 
-NOT_LEARNING = "LossNotDecreasing Overtraining"
 FAULTS = [
     _fault(
         "vanishing gradients",

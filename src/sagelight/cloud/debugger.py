@@ -11,6 +11,7 @@ from typing import Any
 
 from sagelight.config.schema import Config
 from sagelight.container.paths import BASE, TENSORS
+from sagelight.debugging.hook_config import EARLY
 from sagelight.debugging.rules.catalogue import RULES
 from sagelight.debugging.settings import DebuggerSettings
 from sagelight.errors import suggestion
@@ -58,8 +59,6 @@ NO_SECOND_HOOK = {"USE_SMDEBUG": "false"}
 
 _USUAL = ("losses", "weights", "gradients", "biases")
 _REDUCTIONS = "min,max,mean,std,variance,abs_mean"
-# Most that goes wrong goes wrong early.
-_EARLY = "0,1,2,3,5,8,10,20,50,100"
 _LOSSES_EVERY = 10
 # Small, and of no use reduced.
 _WHOLE = ("losses", "labels", "predictions")
@@ -205,7 +204,7 @@ def _hook(debugger: DebuggerSettings, output: str) -> dict[str, Any]:
 
 def _collection(name: str, debugger: DebuggerSettings) -> dict[str, str]:
     library = debugger.sink == "smdebug"
-    found = {"save_interval": str(debugger.save_interval), "save_steps": _EARLY}
+    found = {"save_interval": str(debugger.save_interval), "save_steps": ",".join(map(str, EARLY))}
     if name in _WHOLE:
         found["save_interval"] = str(min(debugger.save_interval, _LOSSES_EVERY))
         # A validation is short, and all of it is its loss.

@@ -12,9 +12,8 @@ from sagelight.debugging.replay import KeepForReplay
 from sagelight.debugging.rules.course import StalledTraining
 from sagelight.debugging.settings import DebuggerSettings
 from sagelight.debugging.stall import StallWatch
+from sagelight.debugging.trial import FOLDER, TRIAL
 from sagelight.debugging.watch import STOP, RuleWatch
-
-DEBUGGER, TRIAL = "debugger", "trial"
 
 
 def check_debugger(settings: DebuggerSettings) -> None:
@@ -46,7 +45,7 @@ def build_debugger(settings: DebuggerSettings, run: Path) -> list[Callback]:
     """
     if settings.sink == "off":
         return []
-    folder = run / DEBUGGER
+    folder = run / FOLDER
     bridge = _bridge(settings, folder / TRIAL)
     watch = RuleWatch(settings, bridge, folder)
     callbacks: list[Callback] = [bridge, watch, KeepForReplay(bridge, folder)]

@@ -13,13 +13,12 @@ from sagelight.config.setting import group, setting
 from sagelight.debugging.rules.base import Rule, Verdict
 from sagelight.debugging.rules.catalogue import build_rules
 from sagelight.debugging.rules.evaluate import Evaluation, findings
-from sagelight.debugging.trial import Trial
+from sagelight.debugging.trial import FOLDER, TRIAL, Trial
 from sagelight.errors import ConfigError
 from sagelight.files import write_json
 
 SHOWN = 3
 S3 = "s3://"
-OF_A_RUN = Path("debugger") / "trial"
 
 
 @dataclass
@@ -63,7 +62,7 @@ def run_debug(settings: DebugSettings) -> None:
 def _folder(trial: str, cloud: CloudSettings) -> Iterator[Path]:
     """The trial's folder; of an address in S3, a copy that lives as long as the block."""
     if not trial.startswith(S3):
-        inside = Path(trial) / OF_A_RUN
+        inside = Path(trial) / FOLDER / TRIAL
         yield inside if inside.is_dir() else Path(trial)
         return
     from sagelight.cloud.tensors import downloaded_trial

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ OURS = {
     "predictions": r"^predictions$",
 }
 DEFAULT_INTERVAL = 500
+# Most that goes wrong goes wrong early.
 EARLY = (0, 1, 2, 5, 10, 20, 50, 100)
 # So many losses an epoch show its course.
 LOSSES_AN_EPOCH = 50
@@ -170,7 +171,6 @@ def read_hook_config(path: Path) -> HookConfig:
 @dataclass(frozen=True)
 class _Reader:
     path: Path
-    known: tuple[str, ...] = field(default=tuple(MODES))
 
     def refuse(self, what: str) -> ConfigError:
         return ConfigError(f"debugger.hook_config={self.path}: {what}.")

@@ -97,11 +97,6 @@ class SmdebugBridge(Bridge):
     ) -> None:
         self._set_mode(TRAIN)
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
-        pass
-
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,

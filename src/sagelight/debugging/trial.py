@@ -19,6 +19,8 @@ from sagelight.debugging.records import decode, written_at
 from sagelight.debugging.writer import COLLECTIONS, END, INDEX, STARTS
 from sagelight.errors import DataError
 
+# Where a run keeps what its debugger leaves, and its trial therein.
+FOLDER, TRIAL = "debugger", "trial"
 REDUCED = "smdebug/reductions/"
 # Rules ask for one reduction after the other of the same step; whole tensors are read one by one.
 _KEPT_BYTES = 2**20

@@ -18,8 +18,8 @@ from sagelight.debugging.settings import DebuggerSettings
 from sagelight.debugging.trial import Trial
 from sagelight.errors import DataError
 from sagelight.files import write_json
+from sagelight.rulebook import FINDINGS
 
-FINDINGS = "findings.json"
 STOP = "stop"
 
 

@@ -11,10 +11,7 @@ from sagelight.files import write_json
 from sagelight.profiling.clock import PHASES
 from sagelight.profiling.profile import Profile
 from sagelight.profiling.rules.base import ProfilerRule, Verdict
-from sagelight.rulebook import raised
-
-FINDINGS = "findings.json"
-MOST_FINDINGS = 20
+from sagelight.rulebook import FINDINGS, MOST_FINDINGS, raised
 
 
 def evaluate(profile: Profile, rules: Sequence[ProfilerRule]) -> list[Verdict]:

@@ -17,6 +17,8 @@ from sagelight.profiling.clock import PHASES, SCHEDULED, StepTimes
 from sagelight.profiling.phases import Start
 from sagelight.profiling.sampler import SYSTEM
 
+# Where a run keeps what its profiler leaves.
+FOLDER = "profiler"
 Values = NDArray[np.float64]
 # SageMaker's agent measures one moment in several threads, which wake within this.
 SAME_MOMENT_SECONDS = 0.1

@@ -19,13 +19,12 @@ from sagelight.profiling.gpu import Gpus, cuda_uuids
 from sagelight.profiling.lines import Watching
 from sagelight.profiling.phases import Start, StepsFile, steps_file
 from sagelight.profiling.proc import OwnTime, process_started
-from sagelight.profiling.profile import Profile
+from sagelight.profiling.profile import FOLDER, Profile
 from sagelight.profiling.rules.base import ProfilerRule
 from sagelight.profiling.rules.catalogue import build_rules
 from sagelight.profiling.sampler import Sampler
 from sagelight.profiling.trace import Trace
 
-FOLDER = "profiler"
 _trained_until: float | None = None
 
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagelight.debugging.trial import Trial
+from sagelight.debugging.trial import FOLDER, TRIAL, Trial
 from sagelight.errors import DataError
 from sagelight.reporting.debugger_charts import charts
 from sagelight.reporting.line_chart import Chart
 from sagelight.reporting.rule_marks import marks_of
 from sagelight.reporting.run import readable
 from sagelight.reporting.text import plural
-from sagelight.reporting.verdicts import FINDINGS, Findings, Found, read_findings
+from sagelight.reporting.verdicts import Findings, Found, read_findings
+from sagelight.rulebook import FINDINGS
 
-FOLDER, TRIAL = "debugger", "trial"
 _MODES = {"TRAIN": "training step", "EVAL": "validation"}
 
 

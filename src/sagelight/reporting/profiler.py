@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sagelight.profiling.findings import phases
-from sagelight.profiling.profile import Profile, Worker
+from sagelight.profiling.profile import FOLDER, Profile, Worker
 from sagelight.profiling.rules.catalogue import RULES
 from sagelight.reporting.curves import BOTTOM, TOP
 from sagelight.reporting.line_chart import Chart, Frame
@@ -20,9 +20,9 @@ from sagelight.reporting.svg import Scale, element
 from sagelight.reporting.text import plural
 from sagelight.reporting.training_time import TrainingTime
 from sagelight.reporting.utilisation import MOST_NODES, utilisation
-from sagelight.reporting.verdicts import FINDINGS, Findings, Found, RuleRow, read_findings
+from sagelight.reporting.verdicts import Findings, Found, RuleRow, read_findings
+from sagelight.rulebook import FINDINGS
 
-FOLDER = "profiler"
 USAGE = "OverallSystemUsage"
 _BETWEEN = {"validation": "validation", "checkpoint": "checkpoints"}
 

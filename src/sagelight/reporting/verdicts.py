@@ -9,8 +9,8 @@ from typing import Any
 
 from sagelight.reporting.run import read_json, readable
 from sagelight.reporting.text import plural
+from sagelight.rulebook import FINDINGS
 
-FINDINGS = "findings.json"
 # In the order of the table.
 STATUSES = ("IssuesFound", "Error", "NotEvaluated", "InProgress", "NoIssuesFound")
 

@@ -8,9 +8,7 @@ from typing import Any
 
 from sagelight.debugging.rules.base import Look, Rule, Verdict
 from sagelight.debugging.trial import Moment, Trial
-from sagelight.rulebook import raised
-
-MOST_FINDINGS = 20
+from sagelight.rulebook import MOST_FINDINGS, raised
 
 
 @dataclass

@@ -73,12 +73,11 @@ class ExplodingTensor(Rule):
         found = Look()
         default = "gradients,weights,biases,losses"
         for name in chosen(trial, moment, self.collection_names, self.tensor_regex, default):
-            values = trial.kept(name, moment)
-            if values is not None:
-                bad = np.isnan(values) if self.only_nan else ~np.isfinite(values)
-                shown = values[bad].ravel()[:1] if values.ndim else values.ravel()
-                numbers = f"holds {shown[0]:g}" if bad.any() else ""
-                found.judge(bool(bad.any()), moment, name, numbers)
+            kept = trial.kept(name, moment)
+            if kept is not None:
+                values = kept.ravel()
+                bad = values[np.isnan(values) if self.only_nan else ~np.isfinite(values)]
+                found.judge(bad.size > 0, moment, name, f"holds {bad[0]:g}" if bad.size else "")
         return found
 
 

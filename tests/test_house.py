@@ -20,7 +20,7 @@ from sagelight.cloud.door import CLOUD
 from sagelight.help import overview, verb_help, with_settings_table
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("train.txt", "aws.txt", "rehearsal.txt", "hpo.txt", "dev.txt")
+FILES = ("train.txt", "aws.txt", "rehearsal.txt", "hpo.txt", "serve.txt", "explain.txt", "dev.txt")
 HEAVY = (
     "torch",
     "torchvision",

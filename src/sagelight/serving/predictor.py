@@ -57,6 +57,10 @@ class Predictor:
         _check_fit(folder, spec, session)
         return cls(spec, session, tta)
 
+    def with_model(self, model: Path) -> Predictor:
+        """The same bundle with another model.onnx."""
+        return Predictor(self.spec, _session(model, None), self.tta)
+
     @property
     def labels(self) -> list[str]:
         return self.spec.labels

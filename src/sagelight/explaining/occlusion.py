@@ -7,12 +7,13 @@ convolutional networks", 4.2; differences of log-odds as in Robnik-Sikonja and K
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sagelight.serving.predictor import Predictor
+from sagelight.bundle.spec import BundleSpec
 
 # A window hides a quarter of each side and moves by an eighth: 49 questions a photo, whatever its size.
 CELLS = 8
@@ -25,7 +26,18 @@ Pixels = NDArray[np.uint8]
 Heat = NDArray[np.float32]
 
 
-def occlusion_map(predictor: Predictor, pixels: Pixels, target: int) -> Heat:
+class Answers(Protocol):
+    """Whoever answers as a `Predictor` does."""
+
+    @property
+    def spec(self) -> BundleSpec: ...
+
+    def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Probabilities (B, C) of pixels (B, 3, H, W)."""
+        ...
+
+
+def occlusion_map(predictor: Answers, pixels: Pixels, target: int) -> Heat:
     """What the probability of one class rests on.
 
     Args:
@@ -41,7 +53,7 @@ def occlusion_map(predictor: Predictor, pixels: Pixels, target: int) -> Heat:
 
 
 def occlusion_evidence(
-    predictor: Predictor, pixels: Pixels, targets: Sequence[int], batch: int = BATCH
+    predictor: Answers, pixels: Pixels, targets: Sequence[int], batch: int = BATCH
 ) -> Heat:
     """How much each part of a photo speaks for each of several classes, at the price of one.
 
@@ -93,7 +105,7 @@ def _windows(height: int, width: int) -> Iterator[tuple[slice, slice]]:
             yield rows, columns
 
 
-def _hidden(predictor: Predictor, pixels: Pixels, windows: Sequence[tuple[slice, slice]]) -> Pixels:
+def _hidden(predictor: Answers, pixels: Pixels, windows: Sequence[tuple[slice, slice]]) -> Pixels:
     mean = np.round(255 * np.array(predictor.spec.preprocessing.mean)).astype(np.uint8)
     batch = np.repeat(pixels[np.newaxis], len(windows), axis=0)
     for photo, (rows, columns) in zip(batch, windows, strict=True):

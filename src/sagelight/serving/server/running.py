@@ -11,13 +11,17 @@ from contextlib import contextmanager
 import uvicorn
 
 from sagelight.serving.predictor import Predictor
-from sagelight.serving.server.app import make_app
 from sagelight.serving.server.log import log
+from sagelight.serving.server.protocol import guarded_protocol
+from sagelight.serving.server.routes import make_app
 from sagelight.serving.server.service import Service
 from sagelight.serving.server.settings import ServeSettings
 
 # SageMaker kills a container 30 seconds after it has asked it to stop.
 DRAIN_SECONDS = 25
+MOST_HEADER_BYTES = 16_384
+# Longer than a proxy's own, so that it is the proxy who closes a connection that nobody uses.
+KEEP_ALIVE_SECONDS = 75
 
 
 class Server(uvicorn.Server):
@@ -49,14 +53,15 @@ async def _run(predictor: Predictor, settings: ServeSettings, listener: socket.s
     service = Service(predictor, settings)
     config = uvicorn.Config(
         make_app(service),
-        http="h11",
+        interface="asgi3",
+        http=guarded_protocol(settings.receive_seconds),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        h11_max_incomplete_event_size=16_384,
-        timeout_keep_alive=75,
+        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     service.health.probe()

@@ -27,6 +27,8 @@ ID_HEADERS = ("x-amzn-sagemaker-inference-id", "x-request-id")
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 # Nobody hears this answer; it is for log and metrics.
 GONE = 499
+MOST_HEAD_BYTES = 16_384
+MOST_FIELDS = 100
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,7 @@ class Application:
             return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, reason)
 
     def _handler(self, request: Request) -> Handler:
-        headers = request.headers
-        if "transfer-encoding" in headers and "content-length" in headers:
-            # A proxy may have believed the other one, and then takes the rest for a request of somebody else.
-            reason = "Content-Length and Transfer-Encoding contradict each other. Send one of them."
-            raise Refusal(HTTPStatus.BAD_REQUEST, reason, Connection="close")
+        _check_head(request.scope)
         path = request.scope["path"]
         route = self._routes.get(path)
         if route is None:
@@ -115,6 +113,24 @@ class Application:
                 milliseconds=round(seconds * 1000, 2),
                 **request.state.facts,
             )
+
+
+def _check_head(scope: Scope) -> None:
+    """Refuse what h11 lets through: heads that came in one piece are never too long for it."""
+    fields = scope["headers"]
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) for name, value in fields)
+    if size > MOST_HEAD_BYTES or len(fields) > MOST_FIELDS:
+        reason = f"the headers are more than {MOST_HEAD_BYTES:,} bytes or {MOST_FIELDS} fields."
+        raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason, Connection="close")
+    names = {name for name, _ in fields}
+    if {b"transfer-encoding", b"content-length"} <= names:
+        # A proxy may have believed the other one, and then takes the rest for a request of somebody else.
+        reason = "Content-Length and Transfer-Encoding contradict each other. Send one of them."
+        raise Refusal(HTTPStatus.BAD_REQUEST, reason, Connection="close")
+    if scope["http_version"] not in ("1.0", "1.1"):
+        reason = f"HTTP/{scope['http_version']} is not spoken here; HTTP/1.1 is."
+        raise Refusal(HTTPStatus.BAD_REQUEST, reason, Connection="close")
 
 
 def _request_id(request: Request) -> str:

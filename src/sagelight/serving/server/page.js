@@ -101,6 +101,7 @@
       for (const line of document.querySelectorAll("button.row"))
         line.setAttribute("aria-pressed", String(line.dataset.label === label));
       find("#heat").hidden = false;
+      find("#heat").scrollIntoView({ block: "nearest", behavior: "smooth" });
       find("#hint").hidden = false;
       button.hidden = true;
       say("");

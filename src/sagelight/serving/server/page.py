@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import re
 from pathlib import Path
 
 from starlette.requests import Request
@@ -22,9 +23,7 @@ class Page:
     def __init__(self, service: Service) -> None:
         settings, spec = service.settings, service.predictor.spec
         style, script = (_asset(name) for name in ("page.css", "page.js"))
-        # `replace`, because style and script are full of braces.
-        page = _asset("page.html")
-        for name, value in {
+        filling = {
             "title": html.escape(spec.backbone),
             "about": html.escape(_about(spec.backbone, spec.labels)),
             "explain": str(settings.explain).lower(),
@@ -32,8 +31,8 @@ class Page:
             "address": html.escape(f"http://{settings.host}:{settings.port}"),
             "style": style,
             "script": script,
-        }.items():
-            page = page.replace(f"{{{name}}}", value)
+        }
+        page = re.sub(r"\{(\w+)\}", lambda found: filling[found[1]], _asset("page.html"))
         self._page = page
         self._headers = {
             "Content-Security-Policy": _policy(style, script),

@@ -66,7 +66,9 @@ class GuardedProtocol(H11Protocol):
         """Called where h11 found an error: it knows a better status and the reason."""
         error = sys.exception()
         if isinstance(error, h11.RemoteProtocolError):
-            status = HTTPStatus(error.error_status_hint)
+            # h11 calls what it does not know a fault of the server.
+            hint = error.error_status_hint
+            status = HTTPStatus(hint if hint < HTTPStatus.INTERNAL_SERVER_ERROR else 400)
             self._part(status, f"this is no request of HTTP/1.1: {str(error)[:200]}.")
         else:
             self._part(HTTPStatus.BAD_REQUEST, msg)

@@ -8,6 +8,7 @@ server can reach, such as a cloud's metadata at 169.254.169.254 (server-side req
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sagelight.serving.server.refusal import Refusal
 
 PORTS = {"http": 80, "https": 443}
 CHUNK = 65_536
+HOST = re.compile(r"[a-z0-9._:-]+")
 # Addresses that Python calls global, and behind which another address hides: NAT64 (RFC 6052, RFC 8215),
 # 6to4 (RFC 3056), Teredo (RFC 4380), and IPv4 in IPv6.
 DISGUISES = [
@@ -118,7 +120,7 @@ def _parsed(url: str) -> Address:
         parts, host, port = SplitResult("", "", "", "", ""), "", None
     if (
         parts.scheme not in PORTS
-        or not host
+        or not HOST.fullmatch(host)
         or "@" in parts.netloc
         or "%" in parts.netloc
         or port == 0

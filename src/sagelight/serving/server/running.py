@@ -37,7 +37,8 @@ class Server(uvicorn.Server):
 
     def _stop(self, number: int) -> None:
         log("stopping", signal=signal.Signals(number).name, again=self.should_exit)
-        self.force_exit = self.should_exit
+        # An orchestrator may say SIGTERM twice; a person who presses Ctrl-C twice means it.
+        self.force_exit = number == signal.SIGINT and self.should_exit
         self.should_exit = True
 
 
@@ -54,6 +55,7 @@ async def _run(app: Application, service: Service, listener: socket.socket) -> N
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
         h11_max_incomplete_event_size=MOST_HEAD_BYTES,

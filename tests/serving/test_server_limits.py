@@ -262,3 +262,12 @@ def test_a_taken_port_says_what_to_type(
     )
     assert main(["serve", f"bundle={bundle}", "queue=0"]) == 2
     assert main(["serve", f"bundle={bundle}", "port=0", "url_hosts=[a/b]"]) == 2
+
+
+def test_without_the_extra_it_says_what_to_install(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sagelight.serving.server.command.find_spec", lambda name: None)
+    assert refused(capsys, "serve", f"bundle={bundle}") == (
+        "starlette is not installed, and serving needs it. Type pip install 'sagelight[serve]'."
+    )

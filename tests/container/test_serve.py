@@ -85,6 +85,7 @@ def test_other_words_and_a_missing_model_end_with_2(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    monkeypatch.setattr(signal, "signal", lambda *pair: None)
     monkeypatch.setattr(sys, "argv", ["serve", "train"])
     assert main() == 2
     assert capsys.readouterr().err == "error: train: this container knows the word serve alone.\n"

@@ -257,8 +257,8 @@ def test_a_taken_port_says_what_to_type(
         f"port={server.port} on host=127.0.0.1 cannot be opened: Address already in use. "
         "Type port=0 for any free one."
     )
-    assert "host=nowhere.invalid" in refused(
-        capsys, "serve", f"bundle={bundle}", "host=nowhere.invalid"
+    assert "host=999.0.0.1 cannot be opened: Name or service not known." in refused(
+        capsys, "serve", f"bundle={bundle}", "host=999.0.0.1"
     )
     assert main(["serve", f"bundle={bundle}", "queue=0"]) == 2
     assert main(["serve", f"bundle={bundle}", "port=0", "url_hosts=[a/b]"]) == 2

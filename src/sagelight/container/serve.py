@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -34,6 +35,8 @@ def main() -> int:
     Returns:
         0 stopped; 2 a bundle, variable or port that cannot be used, with the reason on stderr.
     """
+    # The first process of a container is not ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     return guarded(lambda: run_serve(container_settings(os.environ, sys.argv[1:])))
 
 

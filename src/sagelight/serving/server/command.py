@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from importlib.util import find_spec
@@ -55,6 +54,6 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
         raise SagelightError(
-            f"port={port} on host={host} cannot be opened: {os.strerror(error.errno or 0)}. "
+            f"port={port} on host={host} cannot be opened: {error.strerror}. "
             "Type port=0 for any free one."
         ) from error

@@ -110,6 +110,10 @@ class Service:
             self.metrics.failures.inc()
             self.health.failed(str(failure))
             raise
+        except asyncio.CancelledError:
+            # Out of time. Of an overload the next answer clears it; a network that hangs gives none.
+            self.health.failed("the network took too long to answer")
+            raise
         self.health.answered()
         return found
 

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import re
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -157,6 +158,18 @@ def test_a_connection_serves_many_requests_also_after_a_refusal(server: Server) 
         connection.request("POST", path, body, JPEG)
         response = connection.getresponse()
         assert (response.status, bool(response.read())) == (status, True)
+    connection.close()
+
+
+def test_no_answer_waits_for_the_receipt_of_its_headers(server: Server) -> None:
+    """Without TCP_NODELAY, each but the first few would take 40 ms more: 2.5 seconds and above."""
+    body = encoded(photo("green"))
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    started = time.monotonic()
+    for _ in range(60):
+        connection.request("POST", "/invocations", body, JPEG)
+        connection.getresponse().read()
+    assert time.monotonic() - started < 2
     connection.close()
 
 

@@ -1,0 +1,127 @@
+"""A bundle at work: photos in, answers out, and whether it can."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image
+
+from sagelight.serving.inference import answer
+from sagelight.serving.predictor import Predictor
+from sagelight.serving.server.batching import Batcher, ModelFailure, Row
+from sagelight.serving.server.decoding import Decoding
+from sagelight.serving.server.health import Health
+from sagelight.serving.server.metrics import Metrics
+from sagelight.serving.server.refusal import Refusal, busy
+from sagelight.serving.server.settings import ServeSettings, shares
+
+
+class Service:
+    """The predictor behind its queues.
+
+    Attributes:
+        in_hand: requests that are being worked on.
+    """
+
+    def __init__(self, predictor: Predictor, settings: ServeSettings) -> None:
+        divided = shares(settings)
+        self.predictor = predictor
+        self.settings = settings
+        self.in_hand = 0
+        self.metrics = Metrics(lambda: self.batcher.waiting, lambda: self.in_hand)
+        self.decoding = Decoding(
+            predictor.spec.preprocessing, divided.decoders, settings.max_megapixels * 10**6
+        )
+        self.batcher = Batcher(
+            predictor.probabilities,
+            settings.batch_size,
+            settings.batch_delay_ms / 1000,
+            divided.workers,
+            self.metrics.batches.observe,
+        )
+        self.health = Health(self._probe)
+
+    def close(self) -> None:
+        self.decoding.close()
+        self.batcher.close()
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """A place among the requests in hand.
+
+        Raises:
+            Refusal: all are taken (503).
+        """
+        if self.in_hand >= self.settings.queue:
+            raise busy(f"{self.in_hand} requests are in hand already. Try again in a second.")
+        self.in_hand += 1
+        try:
+            yield
+        finally:
+            self.in_hand -= 1
+
+    async def answers(self, photos: list[bytes], facts: dict[str, Any]) -> list[dict[str, Any]]:
+        """An answer for each photo, in order.
+
+        Args:
+            facts: for the log; the milliseconds of the slowest photo are put in.
+
+        Raises:
+            Refusal: one of them cannot be decoded.
+            ModelFailure: the network failed.
+        """
+        if len(photos) == 1:
+            return [await self._answer(photos[0], facts)]
+        facts["photos"] = len(photos)
+        named = (self._named(number, photo, facts) for number, photo in enumerate(photos))
+        return list(await asyncio.gather(*named))
+
+    async def _named(self, number: int, photo: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._answer(photo, facts)
+        except Refusal as refusal:
+            raise Refusal(refusal.status, f"instance {number}: {refusal}") from refusal
+
+    async def _answer(self, photo: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+        start = time.perf_counter()
+        with self.batcher.coming():
+            pixels = await self.decoding.pixels(photo)
+            decoded = time.perf_counter()
+            row = self.batcher.submit(pixels)
+        self._took("decoding", decoded - start, facts)
+        labelled = answer(self.predictor.labels, await self._watched(row), self.settings.top_k)
+        self._took("model", time.perf_counter() - decoded, facts)
+        return labelled
+
+    def _took(self, stage: str, seconds: float, facts: dict[str, Any]) -> None:
+        self.metrics.stages[stage].observe(seconds)
+        key = f"{stage}_ms"
+        facts[key] = max(facts.get(key, 0.0), round(seconds * 1000, 2))
+
+    async def _watched(self, row: asyncio.Future[Row]) -> Row:
+        try:
+            found = await row
+        except ModelFailure as failure:
+            self.metrics.failures.inc()
+            self.health.failed(str(failure))
+            raise
+        except asyncio.CancelledError:
+            # Out of time. Of an overload the next answer clears it; a network that hangs gives none.
+            self.health.failed("the network took too long to answer")
+            raise
+        self.health.answered()
+        return found
+
+    async def _probe(self) -> None:
+        await self._answer(_tiny_photo(), {})
+
+
+def _tiny_photo() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()

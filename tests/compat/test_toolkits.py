@@ -58,6 +58,8 @@ READ = {
     "png": ("image/png", encoded("green", "PNG")),
     "png called jpeg": ("image/jpeg", encoded("blue", "PNG")),
     "png of no special type": ("application/x-image", encoded("blue", "PNG")),
+    "bytes": ("application/octet-stream", JPEG),
+    "no type": (None, JPEG),
     "webp": ("image/webp", encoded("blue", "WEBP")),
     "gif": ("image/gif", encoded("red", "GIF")),
     "bmp": ("image/bmp", encoded("red", "BMP")),
@@ -72,16 +74,15 @@ ACCEPTS = {
 }
 REFUSED = {
     "another accept": (406, "image/jpeg", JPEG, "accept image/png is not supported; ask for"),
-    "json": (415, "application/json", b"[[1, 2]]", "content type application/json is not supp"),
-    "csv": (415, "text/csv; charset=utf-8", b"1,2", "content type text/csv; charset=utf-8 is"),
-    "no type": (415, None, JPEG, "content type (none) is not supported; send one image as one of"),
-    "svg": (415, "image/svg+xml", b"<svg/>", "content type image/svg+xml is not supported"),
+    "json": (415, "application/json", b"[[1, 2]]", "content type application/json is not served"),
+    "csv": (415, "text/csv; charset=utf-8", b"1,2", "content type text/csv is not served; send"),
+    "svg": (400, "image/svg+xml", b"<svg/>", "the body is no image that can be read: not an"),
     "no image": (400, "image/jpeg", b"no photo", "the body is no image that can be read: not an"),
     "truncated": (400, "image/jpeg", JPEG[:400], "the body is no image that can be read: "),
     "empty": (400, "image/png", b"", "the request has no body; send one image in it"),
     "another field": (400, "image/png", JPEG, "the request has no body; send one image in it"),
-    "npy": (415, "application/x-npy", None, "content type application/x-npy is not supported"),
-    "npz": (415, "application/x-npz", None, "content type application/x-npz is not supported"),
+    "npy": (415, "application/x-npy", None, "content type application/x-npy is not served"),
+    "npz": (415, "application/x-npz", None, "content type application/x-npz is not served"),
     "npy called png": (400, "image/png", None, "the body is no image that can be read: not an"),
 }
 PHRASES = {400: "Bad Request", 406: "Not Acceptable", 415: "Unsupported Media Type"}

@@ -105,7 +105,7 @@ def begin_job(client: Any, name: str, program: str, **more: Any) -> None:
     )
 
 
-def ended(client: Any, name: str, seconds: float = 90) -> str:
+def wait_ended(client: Any, name: str, seconds: float = 90) -> str:
     """Wait for a training job's end; gives its status."""
     deadline, status = time.monotonic() + seconds, "InProgress"
     while status == "InProgress" and time.monotonic() < deadline:
@@ -235,7 +235,9 @@ def test_time_to_live(
     assert names() == {"lasting"}
     assert typed(capsys, "cleanup", "expired=true") == "nothing expired is left in us-east-1\n"
 
-    typed(capsys, "deploy", *brief, "endpoint=lasting", f"deploy.scheduler_role={ROLE}")
+    ended = [f"deploy.scheduler_role={ROLE}", "cloud.follow=false"]
+    said = typed(capsys, "deploy", *brief, "endpoint=lasting", *ended)
+    assert "lasting is on its way. Repeat the same command to follow it again" in said
     deadline = time.monotonic() + 20
     while names() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -345,7 +347,7 @@ def test_a_job_is_deployed_by_its_name(
         cloud, capsys, "deploy", "job=leaves"
     )
     for name in ("leaves", "leaves-nothing"):
-        assert ended(client, name) == "Completed"
+        assert wait_ended(client, name) == "Completed"
     typed(capsys, "deploy", "job=leaves")
     assert answer(capsys, "leaves")["label"] == "red"
     message = refused_by(cloud, capsys, "deploy", "job=leaves-nothing")

@@ -1,0 +1,190 @@
+"""The verb `transform`: photos through SageMaker Batch Transform, and back as one table."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from sagelight.bundle.spec import BundleSpec
+from sagelight.cloud.client import Aws, explained
+from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS, backend
+from sagelight.cloud.follow import TRANSFORM, JobState, follow, look_up
+from sagelight.cloud.models import send_model
+from sagelight.cloud.show import listed_problems
+from sagelight.cloud.transform_inputs import S3
+from sagelight.cloud.transform_plan import (
+    TransformPlan,
+    described,
+    plan_transform,
+    requests_json,
+    settled_plan,
+    table_name,
+)
+from sagelight.cloud.transform_results import collect, labels_in
+from sagelight.cloud.transform_settings import TransformSettings
+from sagelight.cloud.upload import ensure_bucket, upload_bytes, upload_cargo
+from sagelight.config.setting import AUTO
+from sagelight.errors import CloudError, DataError, Interrupted
+from sagelight.files import write_json
+from sagelight.serving.evaluate_report import text_report
+from sagelight.serving.folders import TEST, figures_content, known_targets, scored
+from sagelight.serving.predictor import ranked
+from sagelight.serving.stream import Answer
+from sagelight.serving.table import report_unreadable, table_writer
+
+
+def run_transform(settings: TransformSettings) -> None:
+    """Label every photo of `settings.input` with a batch transform job; with `dry_run=true` only say how.
+
+    Raises:
+        CloudError: everything that is wrong with the job, in one list; what AWS refuses; or the job failed.
+        Interrupted: on Ctrl-C while the job runs; it goes on.
+    """
+    plan = plan_transform(settings)
+    if settings.dry_run or plan.problems:
+        print(described(plan))
+        if settings.dry_run:
+            print(requests_json(plan))
+        for note in plan.assumed if settings.dry_run else ():
+            print(f"note: {note}")
+    _refuse(plan)
+    if settings.dry_run:
+        return
+    with backend(settings.cloud) as cloud:
+        rehearsed = cloud is not settings.cloud
+        aws = Aws(cloud, plan.model.place.region)
+        plan = settled_plan(aws, plan)
+        print(described(plan))
+        _refuse(plan)
+        _send(aws, plan)
+        if not settings.cloud.follow:
+            print(f"started {plan.name}. {_come_back(plan.name)}")
+            return
+        _close(aws, plan, _followed(aws, plan, rehearsed))
+
+
+def _refuse(plan: TransformPlan) -> None:
+    if plan.problems:
+        raise CloudError(listed_problems(plan.problems))
+
+
+def _send(aws: Aws, plan: TransformPlan) -> None:
+    """Start the job, unless it is there already."""
+    known = look_up(aws, plan.name, (TRANSFORM,))
+    if known is not None:
+        if known.status == "Stopped":
+            raise CloudError(f"{plan.name} is there already and stopped. {_again(plan)}")
+        print(f"{plan.name} is there already: {known.doing}")
+        return
+    settings, place = plan.settings, plan.model.place
+    cloud = settings.cloud
+    send_model(aws, plan.model, cloud)
+    ensure_bucket(aws, place.bucket, place.region, ours=cloud.bucket == AUTO)
+    if plan.inputs.cargo is not None:
+        upload_cargo(aws, place.bucket, cloud.prefix, plan.inputs.cargo)
+    if plan.manifest is not None:
+        text, uri = plan.manifest
+        upload_bytes(aws, place.bucket, uri.removeprefix(f"{S3}{place.bucket}/"), text.encode())
+    with explained(f"starting {plan.name}"):
+        aws.sagemaker.create_transform_job(**plan.body)
+
+
+def _followed(aws: Aws, plan: TransformPlan, rehearsed: bool) -> JobState:
+    cloud = plan.settings.cloud
+    try:
+        return follow(aws, plan.name, SECONDS_BETWEEN_LOOKS[cloud.name], (TRANSFORM,))
+    except KeyboardInterrupt as stop:
+        if rehearsed:
+            raise Interrupted("the rehearsal is over, and its job with it.") from stop
+        raise Interrupted(f"{plan.name} goes on, and is paid. {_come_back(plan.name)}") from stop
+
+
+def _close(aws: Aws, plan: TransformPlan, state: JobState) -> None:
+    """Leave the table, the errors and the figures; a failed job leaves those that it has."""
+    if state.status == "Stopped":
+        raise CloudError(f"{plan.name} was stopped, and left no answers. {_again(plan)}")
+    labels = _labels(aws, plan)
+    answers = collect(aws, state, plan.inputs, labels)
+    good = sum(answer.probabilities is not None for answer in answers)
+    failed = f"{plan.name} failed: {state.reason.rstrip('.')}. " if state.status == "Failed" else ""
+    if not good:
+        report_unreadable(None, [a for a in answers if a.probabilities is None])
+        raise DataError(
+            f"{failed}none of the {len(answers)} photos has an answer: {answers[0].file}: {answers[0].reason}. "
+            f"The whole log: logs job={plan.name}."
+        )
+    if plan.folder.startswith(S3):
+        with tempfile.TemporaryDirectory() as scratch:
+            _write(plan, answers, labels, Path(scratch))
+            _bring_up(aws, Path(scratch), plan.folder)
+    else:
+        _write(plan, answers, labels, Path(plan.folder))
+    print(f"table   {plan.table}: {good} of {len(answers)} photos")
+    if failed:
+        raise CloudError(f"{failed}{len(answers) - good} photos have no answer. {_again(plan)}")
+
+
+def _write(
+    plan: TransformPlan, answers: Sequence[Answer], labels: Sequence[str], folder: Path
+) -> None:
+    table, top_k = folder / table_name(plan.settings.output), plan.settings.top_k
+    with table_writer(table, min(top_k, len(labels))) as write:
+        for answer in answers:
+            if answer.probabilities is not None:
+                write(answer.file, ranked(labels, answer.probabilities, top_k))
+    report_unreadable(table, [answer for answer in answers if answer.probabilities is None])
+    _score(plan, answers, list(labels), table.with_suffix(".json"))
+
+
+def _score(
+    plan: TransformPlan, answers: Sequence[Answer], labels: list[str], figures: Path
+) -> None:
+    """The figures of what lies in folders of known classes."""
+    targets = known_targets((answer.file for answer in answers), labels)
+    found = scored(answers, targets)
+    figures.unlink(missing_ok=True)
+    if not found.rows:
+        return
+    evaluation = found.evaluation(labels)
+    given = str(plan.settings.input)
+    print(text_report(evaluation, plan.model.uri, given, TEST, found.unreadable))
+    if len(targets) < len(answers):
+        print(
+            f"{len(answers) - len(targets)} other photos lie in no folder of a class, or are not for testing"
+        )
+    write_json(
+        figures,
+        {
+            "bundle": plan.model.uri,
+            "data_root": given,
+            "job": plan.name,
+            **figures_content(found, evaluation, TEST),
+        },
+    )
+
+
+def _labels(aws: Aws, plan: TransformPlan) -> list[str]:
+    packed = plan.model.packed
+    if packed is not None:
+        return BundleSpec.read(packed.folder).labels
+    return labels_in(aws, plan.model.uri)
+
+
+def _bring_up(aws: Aws, folder: Path, target: str) -> None:
+    bucket, _, prefix = target.removeprefix(S3).partition("/")
+    with explained(f"writing to {target}"):
+        for path in sorted(folder.iterdir()):
+            key = f"{prefix}/{path.name}" if prefix else path.name
+            aws.s3.upload_file(str(path), bucket, key)
+
+
+def _again(plan: TransformPlan) -> str:
+    return f"Type attempt={plan.settings.attempt + 1} to start it again; logs job={plan.name} has the whole log."
+
+
+def _come_back(name: str) -> str:
+    return (
+        f"Repeat the same command to follow it and to get its table, or type python launch/sagemaker.py "
+        f"status job={name} (logs, stop)."
+    )

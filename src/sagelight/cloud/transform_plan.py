@@ -1,0 +1,258 @@
+"""Everything that a transform job would be before anything is sent, and the same in words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sagelight.cloud.client import Aws
+from sagelight.cloud.contract import violations
+from sagelight.cloud.models import MODEL, ModelPlan, Origin, plan_model, settled
+from sagelight.cloud.place import find_place
+from sagelight.cloud.transform_inputs import (
+    MANIFESTS,
+    S3,
+    Inputs,
+    Photo,
+    local_inputs,
+    manifest_inputs,
+    manifest_text,
+    parse_manifest,
+    stored_inputs,
+)
+from sagelight.cloud.transform_request import (
+    TRANSFORM_JOB,
+    broken_rules,
+    ceiling_hours,
+    transform_body,
+)
+from sagelight.cloud.transform_settings import TransformSettings
+from sagelight.config.setting import AUTO
+from sagelight.errors import SagelightError
+
+USAGE = "Type transform job=NAME input=DIR, or bundle=DIR instead of job"
+TABLE_ENDINGS = (".csv", ".jsonl")
+
+
+@dataclass(frozen=True)
+class TransformPlan:
+    """A transform job, ready to be sent or with the reasons why not.
+
+    Attributes:
+        body: CreateTransformJob's arguments.
+        manifest: content and S3 URI of the list of photos; None where a prefix holds them and nothing else.
+        answers: S3 URI below which the job leaves one answer a photo.
+        assumed: what only S3 or AWS can say; it is asked before anything is sent.
+    """
+
+    settings: TransformSettings
+    model: ModelPlan
+    inputs: Inputs
+    body: dict[str, Any]
+    manifest: tuple[str, str] | None
+    problems: tuple[str, ...]
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return str(self.body["TransformJobName"])
+
+    @property
+    def answers(self) -> str:
+        return str(self.body["TransformOutput"]["S3OutputPath"])
+
+    @property
+    def table(self) -> str:
+        """Path or S3 URI of the table."""
+        return self.folder + "/" + table_name(self.settings.output)
+
+    @property
+    def folder(self) -> str:
+        """Folder or S3 prefix of the results, without a slash at the end."""
+        output = self.settings.output
+        if output == AUTO:
+            return f"runs/{self.name}"
+        return (
+            output.rpartition("/")[0] or "."
+            if output.endswith(TABLE_ENDINGS)
+            else output.rstrip("/")
+        )
+
+
+def table_name(output: str) -> str:
+    """`labels.csv`, or the file that a person has named."""
+    return output.rpartition("/")[2] if output.endswith(TABLE_ENDINGS) else "labels.csv"
+
+
+def plan_transform(settings: TransformSettings) -> TransformPlan:
+    """Plan a transform job. Nothing is sent and no network is used; what is wrong is collected, not raised.
+
+    Raises:
+        CloudError: the packages of the AWS side are not installed.
+    """
+    found = find_place(settings.cloud)
+    problems = [p for p in found.problems if "image" not in p]
+    inputs = _inputs(settings, problems)
+    origin = Origin(settings.job, settings.bundle)
+    model = plan_model(origin, settings.cloud, found, settings.image, {}, "image")
+    plan = _assembled(settings, model, inputs, problems)
+    unknown = (
+        f"which photos input={settings.input} holds is asked before anything starts; the job's name and its MaxPayloadInMB follow from that",
+    )
+    return replace(
+        plan, assumed=(*found.assumed, *model.assumed, *(() if inputs.known else unknown))
+    )
+
+
+def settled_plan(aws: Aws, plan: TransformPlan) -> TransformPlan:
+    """The plan with what S3 and AWS know: which photos there are, and where the model lies.
+
+    Raises:
+        CloudError: no photos, no such model, or AWS refuses.
+    """
+    settings, inputs = plan.settings, plan.inputs
+    model = settled(aws, plan.model, settings.cloud)
+    if not inputs.known:
+        inputs = _asked(aws, str(settings.input))
+    return _assembled(settings, model, inputs, [])
+
+
+def described(plan: TransformPlan) -> str:
+    """Model, machines, photos, requests and the ceiling: a screen of text."""
+    settings, inputs, body = plan.settings, plan.inputs, plan.body
+    client, count = body["ModelClientConfig"], len(inputs.photos)
+    machines = f"{settings.instance_count} x {settings.instance_type}"
+    lines = [
+        f"{TRANSFORM_JOB} {plan.name}",
+        f"  model     {plan.model.name} from {plan.model.uri}",
+        f"  image     {plan.model.place.image}",
+        f"  role      {plan.model.place.role}",
+        f"  on        {machines} in {plan.model.place.region}, {body['MaxConcurrentTransforms']} photos at a time "
+        f"on each, of at most {body['MaxPayloadInMB']} MB",
+        f"  photos    {_photos(inputs, settings)}",
+    ]
+    lines += [f"  not       {text}" for text in _left_out(inputs)]
+    if inputs.known:
+        lines.append(f"  requests  {_requests(inputs)}")
+        lines.append(
+            f"  at most   {ceiling_hours(body, count):.2g} instance-hours, if every photo took timeout_seconds="
+            f"{client['InvocationsTimeoutInSeconds']} and all of its {client['InvocationsMaxRetries']} retries; "
+            "the API has no longest runtime for a transform job, so stop job=NAME is the only brake"
+        )
+    lines += [f"  answers   {plan.answers}", f"  table     {plan.table}"]
+    lines += [f"  notice    {text}" for text in (*plan.model.notices, *_notices(plan))]
+    return "\n".join(lines)
+
+
+def requests_json(plan: TransformPlan) -> str:
+    """The exact requests."""
+    return json.dumps({MODEL: plan.model.body, TRANSFORM_JOB: plan.body}, indent=2)
+
+
+def _assembled(
+    settings: TransformSettings, model: ModelPlan, inputs: Inputs, problems: list[str]
+) -> TransformPlan:
+    below = f"{S3}{model.place.bucket}/{settings.cloud.prefix}"
+    source, manifest = _source(inputs, below)
+    output = f"{below}/transform/{{}}"
+    if settings.output.startswith(S3):
+        output = (
+            settings.output.rpartition("/")[0]
+            if settings.output.endswith(TABLE_ENDINGS)
+            else settings.output.rstrip("/")
+        )
+    body = transform_body(settings, inputs, source, model.name, output)
+    found = [
+        *problems,
+        *model.problems,
+        *broken_rules(settings, inputs, output, manifest is not None),
+        *violations(MODEL, model.body),
+        *violations(TRANSFORM_JOB, body),
+    ]
+    return TransformPlan(settings, model, inputs, body, manifest, tuple(dict.fromkeys(found)))
+
+
+def _source(inputs: Inputs, below: str) -> tuple[dict[str, str], tuple[str, str] | None]:
+    """S3DataSource, and the manifest where one is needed."""
+    prefix = f"{below}/{inputs.cargo.key}/" if inputs.cargo is not None else inputs.prefix
+    if inputs.whole:
+        return {"S3DataType": "S3Prefix", "S3Uri": prefix}, None
+    text = manifest_text(prefix, (photo.name for photo in inputs.photos))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    uri = f"{below}/manifests/{digest}.manifest"
+    return {"S3DataType": "ManifestFile", "S3Uri": uri}, (text, uri)
+
+
+def _inputs(settings: TransformSettings, problems: list[str]) -> Inputs:
+    given = settings.input
+    if given is None:
+        problems.append(f"which photos? {USAGE}")
+        return Inputs("", known=False)
+    if given.startswith(S3):
+        return Inputs(given if given.endswith("/") else f"{given}/", known=False)
+    try:
+        if given.endswith(MANIFESTS):
+            prefix, names = parse_manifest(_text(given), f"input={given}")
+            return Inputs(prefix, tuple(Photo(name, 0) for name in names), whole=False, known=False)
+        return local_inputs(Path(given))
+    except SagelightError as error:
+        problems.append(str(error))
+        return Inputs("", known=False)
+
+
+def _asked(aws: Aws, given: str) -> Inputs:
+    if given.startswith(S3):
+        return stored_inputs(aws, given)
+    return manifest_inputs(aws, _text(given), f"input={given}")
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise SagelightError(f"input={path} cannot be read: {error.strerror}.") from error
+
+
+def _photos(inputs: Inputs, settings: TransformSettings) -> str:
+    if not inputs.known:
+        listed = f"{len(inputs.photos)} of the manifest" if inputs.photos else "not listed yet"
+        return f"{settings.input}: {listed}"
+    return f"{len(inputs.photos)} of {settings.input}, {inputs.size / 1e6:.1f} MB"
+
+
+def _left_out(inputs: Inputs) -> list[str]:
+    lines = []
+    if inputs.left_out:
+        lines.append(f"{_few(inputs.left_out)}: no photos by their names")
+    if inputs.refused:
+        lines.append(
+            f"{_few([name for name, _ in inputs.refused])}: they cannot be sent, and go into the table of errors"
+        )
+    return lines
+
+
+def _requests(inputs: Inputs) -> str:
+    """Batch transform makes one request of one object: photos cannot travel in shards, as they do for training."""
+    count = len(inputs.photos)
+    up = f"{count} PUT to bring them up, once; then " if inputs.cargo else ""
+    return f"to S3, one object a photo: {up}{count} GET and {count} PUT by the job, {count} GET for the answers"
+
+
+def _notices(plan: TransformPlan) -> list[str]:
+    cloud, found = plan.settings.cloud, []
+    if cloud.subnets:
+        found.append("a transform job has no VPC of its own: it runs in the model's")
+    if cloud.kms_key and "VolumeKmsKeyId" not in plan.body["TransformResources"]:
+        found.append(
+            f"cloud.kms_key is not sent for the disks of {plan.settings.instance_type}: they are built in, and "
+            "encrypted by the machine"
+        )
+    return found
+
+
+def _few(names: tuple[str, ...] | list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

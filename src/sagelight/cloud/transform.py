@@ -44,9 +44,9 @@ def run_transform(settings: TransformSettings) -> None:
     plan = plan_transform(settings)
     if settings.dry_run or plan.problems:
         print(described(plan))
-        if settings.dry_run:
-            print(requests_json(plan))
-        for note in plan.assumed if settings.dry_run else ():
+    if settings.dry_run:
+        print(requests_json(plan))
+        for note in (*plan.unset, *plan.asked):
             print(f"note: {note}")
     _refuse(plan)
     if settings.dry_run:
@@ -67,6 +67,8 @@ def run_transform(settings: TransformSettings) -> None:
 def _refuse(plan: TransformPlan) -> None:
     if plan.problems:
         raise CloudError(listed_problems(plan.problems))
+    if plan.unset and not plan.settings.dry_run:
+        raise CloudError(plan.unset[0])
 
 
 def _send(aws: Aws, plan: TransformPlan) -> None:

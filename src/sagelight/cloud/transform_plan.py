@@ -11,7 +11,7 @@ from typing import Any
 from sagelight.cloud.client import Aws
 from sagelight.cloud.contract import violations
 from sagelight.cloud.models import MODEL, ModelPlan, Origin, plan_model, settled
-from sagelight.cloud.place import find_place
+from sagelight.cloud.place import find_place, gpus
 from sagelight.cloud.transform_inputs import (
     MANIFESTS,
     S3,
@@ -34,6 +34,11 @@ from sagelight.config.setting import AUTO
 from sagelight.errors import SagelightError
 
 USAGE = "Type transform job=NAME input=DIR, or bundle=DIR instead of job"
+NOT_LISTED = (
+    "which photos input={} holds is asked before anything starts; the job's name, its MaxPayloadInMB and whether it "
+    "needs a manifest follow from that"
+)
+UNKNOWN = Inputs("s3://unknown/photos/", known=False)
 TABLE_ENDINGS = (".csv", ".jsonl")
 
 
@@ -45,7 +50,8 @@ class TransformPlan:
         body: CreateTransformJob's arguments.
         manifest: content and S3 URI of the list of photos; None where a prefix holds them and nothing else.
         answers: S3 URI below which the job leaves one answer a photo.
-        assumed: what only S3 or AWS can say; it is asked before anything is sent.
+        unset: what only a person who has set AWS up can say; a job is not started on a guess.
+        asked: what AWS is asked before anything is sent.
     """
 
     settings: TransformSettings
@@ -54,7 +60,8 @@ class TransformPlan:
     body: dict[str, Any]
     manifest: tuple[str, str] | None
     problems: tuple[str, ...]
-    assumed: tuple[str, ...] = ()
+    unset: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -99,12 +106,8 @@ def plan_transform(settings: TransformSettings) -> TransformPlan:
     origin = Origin(settings.job, settings.bundle)
     model = plan_model(origin, settings.cloud, found, settings.image, {}, "image")
     plan = _assembled(settings, model, inputs, problems)
-    unknown = (
-        f"which photos input={settings.input} holds is asked before anything starts; the job's name and its MaxPayloadInMB follow from that",
-    )
-    return replace(
-        plan, assumed=(*found.assumed, *model.assumed, *(() if inputs.known else unknown))
-    )
+    asked = model.assumed if inputs.known else (*model.assumed, NOT_LISTED.format(settings.input))
+    return replace(plan, unset=found.assumed, asked=asked)
 
 
 def settled_plan(aws: Aws, plan: TransformPlan) -> TransformPlan:
@@ -190,7 +193,7 @@ def _inputs(settings: TransformSettings, problems: list[str]) -> Inputs:
     given = settings.input
     if given is None:
         problems.append(f"which photos? {USAGE}")
-        return Inputs("", known=False)
+        return UNKNOWN
     if given.startswith(S3):
         return Inputs(given if given.endswith("/") else f"{given}/", known=False)
     try:
@@ -200,7 +203,7 @@ def _inputs(settings: TransformSettings, problems: list[str]) -> Inputs:
         return local_inputs(Path(given))
     except SagelightError as error:
         problems.append(str(error))
-        return Inputs("", known=False)
+        return UNKNOWN
 
 
 def _asked(aws: Aws, given: str) -> Inputs:
@@ -242,13 +245,16 @@ def _requests(inputs: Inputs) -> str:
 
 
 def _notices(plan: TransformPlan) -> list[str]:
-    cloud, found = plan.settings.cloud, []
+    cloud, kind, found = plan.settings.cloud, plan.settings.instance_type, []
+    if gpus(kind, plan.model.place.region):
+        found.append(
+            f"{kind} has GPUs, and a bundle runs on the cores; they would be paid for nothing"
+        )
     if cloud.subnets:
         found.append("a transform job has no VPC of its own: it runs in the model's")
     if cloud.kms_key and "VolumeKmsKeyId" not in plan.body["TransformResources"]:
         found.append(
-            f"cloud.kms_key is not sent for the disks of {plan.settings.instance_type}: they are built in, and "
-            "encrypted by the machine"
+            f"cloud.kms_key is not sent for the disks of {kind}: they are built in, and encrypted by the machine"
         )
     return found
 

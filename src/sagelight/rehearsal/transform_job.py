@@ -27,6 +27,7 @@ GROUP = "/aws/sagemaker/TransformJobs"
 ENDED = ("Completed", "Failed", "Stopped")
 # The service's own defaults, where neither the request nor /execution-parameters says otherwise.
 DEFAULTS = {"MaxConcurrentTransforms": 1, "MaxPayloadInMB": 6, "BatchStrategy": "MULTI_RECORD"}
+STRATEGIES = {"SingleRecord": "SINGLE_RECORD", "MultiRecord": "MULTI_RECORD"}
 TIMEOUT_SECONDS, RETRIES = 600, 3
 MB = 2**20
 START_SECONDS = 120.0
@@ -159,7 +160,7 @@ class TransformJob:
             {
                 **self._container.get("Environment", {}),
                 **self.request.get("Environment", {}),
-                "SAGEMAKER_BATCH": "true",
+                **_populated(self.request),
             },
             scratch,
             self._clients.s3,
@@ -185,11 +186,10 @@ class TransformJob:
             said = json.loads(reply.body) if reply.status == 200 else {}
         except (OSError, http.client.HTTPException, ValueError):
             said = {}
-        strategy = {"SingleRecord": "SINGLE_RECORD", "MultiRecord": "MULTI_RECORD"}
         asked = {
             "MaxConcurrentTransforms": self.request.get("MaxConcurrentTransforms"),
             "MaxPayloadInMB": self.request.get("MaxPayloadInMB"),
-            "BatchStrategy": strategy.get(self.request.get("BatchStrategy", "")),
+            "BatchStrategy": STRATEGIES.get(self.request.get("BatchStrategy", "")),
         }
         return {name: asked[name] or said.get(name) or usual for name, usual in DEFAULTS.items()}
 
@@ -294,6 +294,19 @@ class TransformJob:
         below = urlparse(head["prefix"])
         prefix = below.path.lstrip("/")
         return [Record(below.netloc, prefix + name, name) for name in names]
+
+
+def _populated(request: Mapping[str, Any]) -> dict[str, str]:
+    """What the service tells the container: that this is batch transform, and what the request has set of its limits.
+
+    Source: "Use Your Own Inference Code with Batch Transform" in the SageMaker developer guide.
+    """
+    told = {
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB": request.get("MaxPayloadInMB"),
+        "SAGEMAKER_BATCH_STRATEGY": STRATEGIES.get(request.get("BatchStrategy", "")),
+        "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": request.get("MaxConcurrentTransforms"),
+    }
+    return {"SAGEMAKER_BATCH": "true", **{k: str(v) for k, v in told.items() if v}}
 
 
 def _present(values: dict[str, Any]) -> dict[str, Any]:

@@ -244,9 +244,7 @@ def test_classes_are_known_from_folders(files: list[str], known: dict[str, int])
     assert known_targets(files, LABELS) == known
 
 
-def test_a_dry_run_needs_no_credentials(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_needs_no_credentials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle, root = make_bundle(tmp_path / "bundle"), make_photos(tmp_path / "photos", each=2)
     (root / "notes.txt").write_text("x")
     words = [f"bundle={bundle}", f"input={root}", "output=out", "dry_run=true"]

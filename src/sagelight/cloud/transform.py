@@ -9,7 +9,7 @@ from pathlib import Path
 from sagelight.bundle.spec import BundleSpec
 from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS, backend
-from sagelight.cloud.follow import TRANSFORM, JobState, follow, look_up
+from sagelight.cloud.follow import LOG_GROUPS, TRANSFORM, JobState, LogTail, follow, look_up
 from sagelight.cloud.models import send_model
 from sagelight.cloud.show import listed_problems
 from sagelight.cloud.transform_inputs import S3
@@ -32,6 +32,9 @@ from sagelight.serving.folders import TEST, figures_content, known_targets, scor
 from sagelight.serving.predictor import ranked
 from sagelight.serving.stream import Answer
 from sagelight.serving.table import report_unreadable, table_writer
+
+# Of a failed job's log; the cause is at the end of it.
+LAST_LINES = 20
 
 
 def run_transform(settings: TransformSettings) -> None:
@@ -104,17 +107,21 @@ def _followed(aws: Aws, plan: TransformPlan, rehearsed: bool) -> JobState:
 
 def _close(aws: Aws, plan: TransformPlan, state: JobState) -> None:
     """Leave the table, the errors and the figures; a failed job leaves those that it has."""
+    if state.status == "Failed":
+        _print_end_of_log(aws, plan.name)
     if state.status == "Stopped":
         raise CloudError(f"{plan.name} was stopped, and left no answers. {_again(plan)}")
     labels = _labels(aws, plan)
     answers = collect(aws, state, plan.inputs, labels)
     good = sum(answer.probabilities is not None for answer in answers)
     failed = f"{plan.name} failed: {state.reason.rstrip('.')}. " if state.status == "Failed" else ""
+    if failed and not good:
+        raise CloudError(f"{failed}No photo has an answer. {_again(plan)}")
     if not good:
-        report_unreadable(None, [a for a in answers if a.probabilities is None])
+        report_unreadable(None, answers)
         raise DataError(
-            f"{failed}none of the {len(answers)} photos has an answer: {answers[0].file}: {answers[0].reason}. "
-            f"The whole log: logs job={plan.name}."
+            f"none of the {len(answers)} photos of input={plan.settings.input} could be read: "
+            f"{answers[0].file}: {answers[0].reason}."
         )
     if plan.folder.startswith(S3):
         with tempfile.TemporaryDirectory() as scratch:
@@ -125,6 +132,12 @@ def _close(aws: Aws, plan: TransformPlan, state: JobState) -> None:
     print(f"table   {plan.table}: {good} of {len(answers)} photos")
     if failed:
         raise CloudError(f"{failed}{len(answers) - good} photos have no answer. {_again(plan)}")
+
+
+def _print_end_of_log(aws: Aws, name: str) -> None:
+    with explained(f"reading the log of {name}"):
+        for line in [*LogTail(aws, name, LOG_GROUPS[TRANSFORM]).lines()][-LAST_LINES:]:
+            print(line)
 
 
 def _write(

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sagelight.serving.server.batching import Batcher, ModelFailure, Row
 from sagelight.serving.server.decoding import Decoding
 from sagelight.serving.server.health import Health
 from sagelight.serving.server.metrics import Metrics
-from sagelight.serving.server.refusal import busy
+from sagelight.serving.server.refusal import Refusal, busy
 from sagelight.serving.server.settings import ServeSettings, shares
 
 
@@ -65,13 +66,22 @@ class Service:
             self.in_hand -= 1
 
     async def answers(self, photos: list[bytes]) -> list[dict[str, Any]]:
-        """An answer for each photo, in order.
+        """An answer for each photo, in order; where the server is tolerant, an error in place of some.
 
         Raises:
             Refusal: one of them cannot be decoded.
             ModelFailure: the network failed.
         """
-        return list(await asyncio.gather(*(self._answer(photo) for photo in photos)))
+        return list(await asyncio.gather(*(self._answered(photo) for photo in photos)))
+
+    async def _answered(self, photo: bytes) -> dict[str, Any]:
+        try:
+            return await self._answer(photo)
+        except Refusal as refusal:
+            if not self.settings.tolerant or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            # The reason alone, as `predict` lists it.
+            return {"error": str(refusal.__cause__ or refusal)}
 
     async def _answer(self, photo: bytes) -> dict[str, Any]:
         start = time.perf_counter()

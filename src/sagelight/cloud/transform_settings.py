@@ -28,7 +28,7 @@ class TransformSettings:
         "auto", "URI of the image that labels; auto is AWS's own for PyTorch inference."
     )
     environment: list[str] = setting(
-        [], "Environment variables of the container, such as [SAGELIGHT_BATCH_SIZE=16]."
+        [], "Environment variables of the container, such as ['SAGELIGHT_BATCH_SIZE=16']."
     )
     instance_type: str = setting("ml.c6i.xlarge", "Kind of machine that labels.")
     instance_count: int = setting(1, "Machines, which share the photos.", least=1, most=100)

@@ -10,7 +10,7 @@ from sagelight.config.setting import setting
 from sagelight.errors import DataError, SagelightError
 from sagelight.progress import progress
 from sagelight.serving.predictor import Predictor, ranked
-from sagelight.serving.stream import Answer, answers, image_files
+from sagelight.serving.stream import Answer, answers, image_files, runs_at_once
 from sagelight.serving.table import ENDINGS, report_unreadable, table_writer
 
 USAGE = "Type predict bundle=DIR input=FILE_OR_DIR output=FILE.csv"
@@ -43,8 +43,9 @@ def run_predict(settings: PredictSettings) -> None:
         raise SagelightError(f"predict needs {missing}. {USAGE}")
     output = _output(settings.output)
     root, files = _inputs(Path(settings.input))
-    predictor = Predictor.load(settings.bundle)
-    stream = answers(predictor, root, files, settings.batch_size, settings.num_workers)
+    runs, threads = runs_at_once()
+    predictor = Predictor.load(settings.bundle, threads)
+    stream = answers(predictor, root, files, settings.batch_size, settings.num_workers, runs)
     bad: list[Answer] = []
     try:
         with table_writer(output, min(settings.top_k, len(predictor.labels))) as write:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,8 +169,14 @@ def test_a_folder_gives_its_photos_and_names_the_rest(tmp_path: Path) -> None:
     assert found.cargo.key.startswith("photos/")
     assert found.size == sum(path.stat().st_size for path in root.rglob("*.png"))
     assert local_inputs(root).fingerprint == found.fingerprint
-    single = local_inputs(root / "red" / "00.png")
-    assert [photo.name for photo in single.photos] == ["00.png"]
+    # As macOS names its screenshots.
+    (root / "red" / "00.png").rename(root / "red" / "at 9.41\u202fAM.png")
+    assert "red/at 9.41\u202fAM.png" in [photo.name for photo in local_inputs(root).photos]
+    single = local_inputs(root / "red" / "01.png")
+    assert [photo.name for photo in single.photos] == ["01.png"]
+    (root / "red" / "a\nb.png").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"'red/a\\nb\.png' cannot be a name in S3\. Rename it"):
+        local_inputs(root)
 
 
 def test_an_input_without_photos_is_refused(tmp_path: Path) -> None:
@@ -266,6 +274,10 @@ def test_what_only_s3_knows_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert "note: which photos input=s3://b/photos holds is asked before anything starts" in said
     assert "ml.g5.xlarge has GPUs, and a bundle runs on the cores" in said
+    words[1] = "input=s3://b/list.manifest"
+    assert main(["transform", *words, "dry_run=true"]) == 0
+    said = capsys.readouterr().out
+    assert '"S3DataType": "ManifestFile",\n          "S3Uri": "s3://b/list.manifest"' in said
 
 
 def test_all_problems_come_in_one_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,3 +318,9 @@ def test_the_same_photos_make_the_same_plan(tmp_path: Path) -> None:
     elsewhere = replace(settings, output="s3://photos-of-ours/x/found.jsonl")
     assert plan_transform(elsewhere).answers == "s3://photos-of-ours/x"
     assert plan_transform(elsewhere).table == "s3://photos-of-ours/x/found.jsonl"
+
+
+def test_labelling_in_the_cloud_needs_no_torch() -> None:
+    code = "import sys, sagelight.cloud.transform; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -108,13 +108,27 @@ def test_a_labelled_test_set_is_labelled_and_scored_as_it_is_here(
 
 
 def test_the_same_command_comes_back_to_the_same_job(
-    bundle: Path, root: Path, words: list[str], aws: Aws, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    root: Path,
+    words: list[str],
+    aws: Aws,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     typed = ["transform", f"bundle={bundle}", f"input={root}", "timeout_seconds=50", *words]
     said = told(capsys, *typed, "output=x/found.jsonl", "cloud.follow=false")
     name = name_in(said)
     assert f"started {name}. Repeat the same command to follow it and to get its table" in said
     assert not Path("x").exists()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sagelight.cloud.transform.follow", interrupted)
+        assert cloud([*typed, "output=x/found.jsonl"]) == 130
+    message = capsys.readouterr().err
+    assert f"{name} goes on, and is paid. Repeat the same command to follow it" in message
     # The whole data set: of train/ and test/, the test photos are scored.
     said = told(capsys, *typed, "output=x/found.jsonl")
     assert f"{name} is there already" in said

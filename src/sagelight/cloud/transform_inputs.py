@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class Inputs:
         left_out: what lies there and is no image by its name.
         cargo: what goes up first; None for what lies in S3 already.
         whole: whether the prefix holds these photos and nothing else, so that no manifest is needed.
+        listed_in: S3 URI of a person's own manifest, for as long as only S3 knows what it lists.
         known: False while only S3 can say which photos there are.
     """
 
@@ -50,6 +52,7 @@ class Inputs:
     left_out: tuple[str, ...] = ()
     cargo: Cargo | None = None
     whole: bool = True
+    listed_in: str = ""
     known: bool = True
 
     @property
@@ -162,7 +165,7 @@ def _folder(given: Path) -> tuple[list[str], list[str]]:
             f"input={given} does not exist. Name a photo, a folder of photos, s3://BUCKET/PREFIX/ or a manifest."
         )
     names = list(image_paths(given))
-    strange = next((name for name in names if not name.isprintable()), None)
+    strange = next((n for n in names if {"Cc", "Cs"} & set(map(unicodedata.category, n))), None)
     if strange is not None:
         raise DataError(f"{given}: {strange!r} cannot be a name in S3. Rename it.")
     everything = (p.relative_to(given).as_posix() for p in sorted(given.rglob("*")) if p.is_file())

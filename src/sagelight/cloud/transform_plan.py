@@ -183,6 +183,8 @@ def _source(inputs: Inputs, below: str) -> tuple[dict[str, str], tuple[str, str]
     prefix = f"{below}/{inputs.cargo.key}/" if inputs.cargo is not None else inputs.prefix
     if inputs.whole:
         return {"S3DataType": "S3Prefix", "S3Uri": prefix}, None
+    if inputs.listed_in:
+        return {"S3DataType": "ManifestFile", "S3Uri": inputs.listed_in}, None
     text = manifest_text(prefix, (photo.name for photo in inputs.photos))
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     uri = f"{below}/manifests/{digest}.manifest"
@@ -194,6 +196,8 @@ def _inputs(settings: TransformSettings, problems: list[str]) -> Inputs:
     if given is None:
         problems.append(f"which photos? {USAGE}")
         return UNKNOWN
+    if given.startswith(S3) and given.endswith(MANIFESTS):
+        return Inputs("", whole=False, listed_in=given, known=False)
     if given.startswith(S3):
         return Inputs(given if given.endswith("/") else f"{given}/", known=False)
     try:

@@ -18,7 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from sagelight.rehearsal.logs import LogStream
 from sagelight.rehearsal.model_server import DownloadError, ModelServer, Reply
@@ -262,19 +261,19 @@ class TransformJob:
         return reply
 
     def _upload(self, records: Sequence[Record], answers: Path) -> None:
-        place = urlparse(self.request["TransformOutput"]["S3OutputPath"])
-        prefix = place.path.strip("/")
+        bucket, key = _place(self.request["TransformOutput"]["S3OutputPath"])
+        prefix = f"{key.rstrip('/')}/" if key else ""
         for number, record in enumerate(records):
             path = answers / str(number)
             if path.is_file():
-                key = f"{prefix}/{record.name}.out" if prefix else f"{record.name}.out"
-                self._clients.s3.put_object(Bucket=place.netloc, Key=key, Body=path.read_bytes())
+                self._clients.s3.put_object(
+                    Bucket=bucket, Key=f"{prefix}{record.name}.out", Body=path.read_bytes()
+                )
 
     def _records(self) -> tuple[str, list[Record]]:
         """The input's URI and its objects."""
         source = self.request["TransformInput"]["DataSource"]["S3DataSource"]
-        place = urlparse(source["S3Uri"])
-        bucket, key = place.netloc, place.path.lstrip("/")
+        bucket, key = _place(source["S3Uri"])
         if source["S3DataType"] == "ManifestFile":
             return source["S3Uri"], self._listed_in(bucket, key)
         pages = self._clients.s3.get_paginator("list_objects_v2").paginate(
@@ -291,9 +290,14 @@ class TransformJob:
     def _listed_in(self, bucket: str, key: str) -> list[Record]:
         text = self._clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         head, *names = json.loads(text)
-        below = urlparse(head["prefix"])
-        prefix = below.path.lstrip("/")
-        return [Record(below.netloc, prefix + name, name) for name in names]
+        below, prefix = _place(head["prefix"])
+        return [Record(below, prefix + name, name) for name in names]
+
+
+def _place(uri: str) -> tuple[str, str]:
+    """Bucket and key; a key may hold any sign, so this is no URL to parse."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
 
 
 def _populated(request: Mapping[str, Any]) -> dict[str, str]:

@@ -25,8 +25,8 @@ from sagelight.cloud.transform_inputs import (
     Photo,
     _stored,
     local_inputs,
-    parse_manifest,
 )
+from sagelight.cloud.transform_manifest import parse_manifest
 from sagelight.cloud.transform_plan import plan_transform
 from sagelight.cloud.transform_request import (
     broken_rules,

@@ -128,7 +128,7 @@ def test_the_same_command_comes_back_to_the_same_job(
         patch.setattr("sagelight.cloud.transform.follow", interrupted)
         assert cloud([*typed, "output=x/found.jsonl"]) == 130
     message = capsys.readouterr().err
-    assert f"{name} goes on, and is paid. Repeat the same command to follow it" in message
+    assert f"{name} goes on. Repeat the same command to follow it" in message
     # The whole data set: of train/ and test/, the test photos are scored.
     said = told(capsys, *typed, "output=x/found.jsonl")
     assert f"{name} is there already" in said
@@ -158,7 +158,9 @@ def test_a_prefix_with_other_things_in_it_goes_as_a_manifest(
     for key, content in contents.items():
         aws.s3.put_object(Bucket="theirs", Key=key, Body=content)
     typed = [f"bundle={bundle}", "input=s3://theirs/2026", "output=s3://theirs/found", *words]
-    said = told(capsys, "transform", *typed)
+    assert cloud(["transform", *typed]) == 0
+    said, remarks = capsys.readouterr()
+    assert "All of them are in s3://theirs/found/labels.errors.csv" in remarks
     assert "not       .DS_Store, README.txt: no photos by their names" in said
     described = aws.sagemaker.describe_transform_job(TransformJobName=name_in(said))
     source = described["TransformInput"]["DataSource"]["S3DataSource"]

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from sagelight.bundle.spec import BundleSpec
 from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS, backend
 from sagelight.cloud.follow import LOG_GROUPS, TRANSFORM, JobState, LogTail, follow, look_up
 from sagelight.cloud.models import send_model
 from sagelight.cloud.show import listed_problems
-from sagelight.cloud.transform_inputs import S3
-from sagelight.cloud.transform_plan import (
-    TransformPlan,
-    described,
-    plan_transform,
-    requests_json,
-    settled_plan,
-    table_name,
-)
-from sagelight.cloud.transform_results import collect, labels_in
+from sagelight.cloud.transform_manifest import S3
+from sagelight.cloud.transform_plan import TransformPlan, plan_transform, settled_plan
+from sagelight.cloud.transform_results import collect
 from sagelight.cloud.transform_settings import TransformSettings
+from sagelight.cloud.transform_show import described, requests_json
+from sagelight.cloud.transform_tables import bring_up, labels_of, write_results
 from sagelight.cloud.upload import ensure_bucket, upload_bytes, upload_cargo
 from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError, DataError, Interrupted
-from sagelight.files import write_json
-from sagelight.serving.evaluate_report import text_report
-from sagelight.serving.folders import TEST, figures_content, known_targets, scored
-from sagelight.serving.predictor import ranked
-from sagelight.serving.stream import Answer
-from sagelight.serving.table import report_unreadable, table_writer
+from sagelight.serving.table import report_unreadable
 
 # Of a failed job's log; the cause is at the end of it.
 LAST_LINES = 20
@@ -102,7 +90,8 @@ def _followed(aws: Aws, plan: TransformPlan, rehearsed: bool) -> JobState:
     except KeyboardInterrupt as stop:
         if rehearsed:
             raise Interrupted("the rehearsal is over, and its job with it.") from stop
-        raise Interrupted(f"{plan.name} goes on, and is paid. {_come_back(plan.name)}") from stop
+        paid = ", and is paid" if cloud.name == "aws" else ""
+        raise Interrupted(f"{plan.name} goes on{paid}. {_come_back(plan.name)}") from stop
 
 
 def _close(aws: Aws, plan: TransformPlan, state: JobState) -> None:
@@ -111,7 +100,7 @@ def _close(aws: Aws, plan: TransformPlan, state: JobState) -> None:
         _print_end_of_log(aws, plan.name)
     if state.status == "Stopped":
         raise CloudError(f"{plan.name} was stopped, and left no answers. {_again(plan)}")
-    labels = _labels(aws, plan)
+    labels = labels_of(aws, plan)
     answers = collect(aws, state, plan.inputs, labels)
     good = sum(answer.probabilities is not None for answer in answers)
     failed = f"{plan.name} failed: {state.reason.rstrip('.')}. " if state.status == "Failed" else ""
@@ -125,10 +114,10 @@ def _close(aws: Aws, plan: TransformPlan, state: JobState) -> None:
         )
     if plan.folder.startswith(S3):
         with tempfile.TemporaryDirectory() as scratch:
-            _write(plan, answers, labels, Path(scratch))
-            _bring_up(aws, Path(scratch), plan.folder)
+            write_results(plan, answers, labels, Path(scratch))
+            bring_up(aws, Path(scratch), plan.folder)
     else:
-        _write(plan, answers, labels, Path(plan.folder))
+        write_results(plan, answers, labels, Path(plan.folder))
     print(f"table   {plan.table}: {good} of {len(answers)} photos")
     if failed:
         raise CloudError(f"{failed}{len(answers) - good} photos have no answer. {_again(plan)}")
@@ -138,60 +127,6 @@ def _print_end_of_log(aws: Aws, name: str) -> None:
     with explained(f"reading the log of {name}"):
         for line in [*LogTail(aws, name, LOG_GROUPS[TRANSFORM]).lines()][-LAST_LINES:]:
             print(line)
-
-
-def _write(
-    plan: TransformPlan, answers: Sequence[Answer], labels: Sequence[str], folder: Path
-) -> None:
-    table, top_k = folder / table_name(plan.settings.output), plan.settings.top_k
-    with table_writer(table, min(top_k, len(labels))) as write:
-        for answer in answers:
-            if answer.probabilities is not None:
-                write(answer.file, ranked(labels, answer.probabilities, top_k))
-    report_unreadable(table, [answer for answer in answers if answer.probabilities is None])
-    _score(plan, answers, list(labels), table.with_suffix(".json"))
-
-
-def _score(
-    plan: TransformPlan, answers: Sequence[Answer], labels: list[str], figures: Path
-) -> None:
-    """The figures of what lies in folders of known classes."""
-    targets = known_targets((answer.file for answer in answers), labels)
-    found = scored(answers, targets)
-    figures.unlink(missing_ok=True)
-    if not found.rows:
-        return
-    evaluation = found.evaluation(labels)
-    given = str(plan.settings.input)
-    print(text_report(evaluation, plan.model.uri, given, TEST, found.unreadable))
-    if len(targets) < len(answers):
-        print(
-            f"{len(answers) - len(targets)} other photos lie in no folder of a class, or are not for testing"
-        )
-    write_json(
-        figures,
-        {
-            "bundle": plan.model.uri,
-            "data_root": given,
-            "job": plan.name,
-            **figures_content(found, evaluation, TEST),
-        },
-    )
-
-
-def _labels(aws: Aws, plan: TransformPlan) -> list[str]:
-    packed = plan.model.packed
-    if packed is not None:
-        return BundleSpec.read(packed.folder).labels
-    return labels_in(aws, plan.model.uri)
-
-
-def _bring_up(aws: Aws, folder: Path, target: str) -> None:
-    bucket, _, prefix = target.removeprefix(S3).partition("/")
-    with explained(f"writing to {target}"):
-        for path in sorted(folder.iterdir()):
-            key = f"{prefix}/{path.name}" if prefix else path.name
-            aws.s3.upload_file(str(path), bucket, key)
 
 
 def _again(plan: TransformPlan) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,15 +11,13 @@ from typing import Any
 
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.data import Cargo, loose_photos
+from sagelight.cloud.transform_manifest import MANIFESTS, S3, parse_manifest
 from sagelight.data.index import EXTENSIONS, image_paths
 from sagelight.errors import CloudError, DataError
 
-S3 = "s3://"
-MANIFESTS = (".manifest", ".json")
 # The most that one request of a transform job may carry.
 MOST_PAYLOAD_MB = 100
 MB = 2**20
-NO_MANIFEST = 'A manifest is [{"prefix": "s3://BUCKET/FOLDER/"}, "a.jpg", "b/c.jpg"]'
 
 
 @dataclass(frozen=True)
@@ -130,32 +127,6 @@ def manifest_inputs(aws: Aws, text: str, where: str) -> Inputs:
             "Upload them, or take them out of the manifest."
         )
     return _stored(prefix, [there[name] for name in dict.fromkeys(names)], where, whole=False)
-
-
-def parse_manifest(text: str, where: str) -> tuple[str, list[str]]:
-    """The prefix of a manifest and the names below it.
-
-    Raises:
-        CloudError: it is none; the message shows what one looks like.
-    """
-    try:
-        entries: Any = json.loads(text)
-    except ValueError as error:
-        raise CloudError(f"{where} is no JSON: {error}. {NO_MANIFEST}.") from error
-    head, names = (entries[0], entries[1:]) if isinstance(entries, list) and entries else ({}, [])
-    prefix = head.get("prefix") if isinstance(head, dict) else None
-    if not isinstance(prefix, str) or not prefix.startswith(S3):
-        raise CloudError(f"{where} does not begin with a prefix in S3. {NO_MANIFEST}.")
-    wrong = [name for name in names if not isinstance(name, str)]
-    if wrong or not names:
-        what = f"has {json.dumps(wrong[0])} where a name belongs" if wrong else "lists no photos"
-        raise CloudError(f"{where} {what}. {NO_MANIFEST}.")
-    return prefix, names
-
-
-def manifest_text(prefix: str, names: Iterable[str]) -> str:
-    """A manifest as the service reads it."""
-    return json.dumps([{"prefix": prefix}, *names])
 
 
 def _folder(given: Path) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 from sagelight.cloud.models import name_of
 from sagelight.cloud.request import pairs_of, tags_of
 from sagelight.cloud.rules import cloud_problems
-from sagelight.cloud.transform_inputs import MOST_PAYLOAD_MB, S3, Inputs
+from sagelight.cloud.transform_inputs import MOST_PAYLOAD_MB, Inputs
 from sagelight.cloud.transform_settings import TransformSettings
 from sagelight.config.setting import AUTO
 
@@ -132,8 +132,3 @@ def _nested(prefix: str, output: str) -> Iterator[str]:
             f"output={output} lies below input={prefix}, so answers would be read as photos. "
             "Type another output"
         )
-
-
-def is_stored(uri: str | None) -> bool:
-    """Whether something lies in S3 rather than here."""
-    return uri is not None and uri.startswith(S3)

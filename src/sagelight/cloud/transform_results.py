@@ -16,7 +16,8 @@ import numpy as np
 from sagelight.bundle.spec import BundleSpec
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.follow import LOG_GROUPS, TRANSFORM, JobState
-from sagelight.cloud.transform_inputs import S3, Inputs, Photo
+from sagelight.cloud.transform_inputs import Inputs, Photo
+from sagelight.cloud.transform_manifest import S3
 from sagelight.errors import BundleError, CloudError
 from sagelight.progress import progress
 from sagelight.serving.stream import Answer

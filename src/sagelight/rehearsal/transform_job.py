@@ -15,12 +15,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagelight.rehearsal.logs import LogStream
 from sagelight.rehearsal.model_server import DownloadError, ModelServer, Reply
+from sagelight.rehearsal.transform_records import Record, place_of, records_of
 
 GROUP = "/aws/sagemaker/TransformJobs"
 ENDED = ("Completed", "Failed", "Stopped")
@@ -40,15 +40,6 @@ SILENT = (
     "AlgorithmError: Model container failed to respond to ping. Please ensure /ping endpoint is implemented and "
     "responds with an HTTP 200 status code"
 )
-
-
-@dataclass(frozen=True)
-class Record:
-    """One object of the input: where it lies, and its name below the input's prefix."""
-
-    bucket: str
-    key: str
-    name: str
 
 
 class TransformJob:
@@ -125,7 +116,7 @@ class TransformJob:
 
     def _transform(self, scratch: Path) -> str | None:
         """Do the job; gives why it failed."""
-        uri, records = self._records()
+        uri, records = records_of(self.request, self._clients.s3)
         if not records:
             return NOTHING_THERE.format(uri)
         with ExitStack() as machines:
@@ -261,7 +252,7 @@ class TransformJob:
         return reply
 
     def _upload(self, records: Sequence[Record], answers: Path) -> None:
-        bucket, key = _place(self.request["TransformOutput"]["S3OutputPath"])
+        bucket, key = place_of(self.request["TransformOutput"]["S3OutputPath"])
         prefix = f"{key.rstrip('/')}/" if key else ""
         for number, record in enumerate(records):
             path = answers / str(number)
@@ -269,35 +260,6 @@ class TransformJob:
                 self._clients.s3.put_object(
                     Bucket=bucket, Key=f"{prefix}{record.name}.out", Body=path.read_bytes()
                 )
-
-    def _records(self) -> tuple[str, list[Record]]:
-        """The input's URI and its objects."""
-        source = self.request["TransformInput"]["DataSource"]["S3DataSource"]
-        bucket, key = _place(source["S3Uri"])
-        if source["S3DataType"] == "ManifestFile":
-            return source["S3Uri"], self._listed_in(bucket, key)
-        pages = self._clients.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=key
-        )
-        # A prefix means every key that begins so; the names below its last folder are kept.
-        folder = key[: key.rfind("/") + 1]
-        return source["S3Uri"], [
-            Record(bucket, entry["Key"], entry["Key"].removeprefix(folder))
-            for page in pages
-            for entry in page.get("Contents", ())
-        ]
-
-    def _listed_in(self, bucket: str, key: str) -> list[Record]:
-        text = self._clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        head, *names = json.loads(text)
-        below, prefix = _place(head["prefix"])
-        return [Record(below, prefix + name, name) for name in names]
-
-
-def _place(uri: str) -> tuple[str, str]:
-    """Bucket and key; a key may hold any sign, so this is no URL to parse."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key
 
 
 def _populated(request: Mapping[str, Any]) -> dict[str, str]:

@@ -38,8 +38,14 @@ def table_writer(output: Path | None, top_k: int) -> Iterator[Writer]:
         text.detach()
 
 
-def report_unreadable(output: Path | None, bad: Sequence[Answer]) -> None:
-    """Name the files without a row on standard error, and all of them in `<output stem>.errors.csv`."""
+def report_unreadable(
+    output: Path | None, bad: Sequence[Answer], folder: str | None = None
+) -> None:
+    """Name the files without a row on standard error, and all of them in `<output stem>.errors.csv`.
+
+    Args:
+        folder: where a person will find that file, if not beside `output`.
+    """
     errors = None if output is None else errors_beside(output)
     if errors is not None:
         errors.unlink(missing_ok=True)
@@ -52,7 +58,8 @@ def report_unreadable(output: Path | None, bad: Sequence[Answer]) -> None:
         print(f"  and {len(bad) - MOST_LISTED} more", file=sys.stderr)
     if errors is not None:
         write_csv(errors, ["file", "reason"], ((answer.file, answer.reason) for answer in bad))
-        print(f"All of them are in {errors}", file=sys.stderr)
+        place = f"{folder}/{errors.name}" if folder else errors
+        print(f"All of them are in {place}", file=sys.stderr)
 
 
 def errors_beside(output: Path) -> Path:

@@ -12,6 +12,7 @@ from sagelight.cloud.contract import violations
 from sagelight.rehearsal.hosting import Hosting
 from sagelight.rehearsal.refusal import Body, Refusal
 from sagelight.rehearsal.training import TrainingJob
+from sagelight.rehearsal.transforming import Transforming
 from sagelight.rehearsal.tuning import TuningJob
 
 
@@ -37,7 +38,9 @@ class SageMaker:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.hosting = Hosting(self.region, self.account, self.clients, self.environment)
+        place = (self.region, self.account, self.clients, self.environment)
+        self.hosting = Hosting(*place)
+        self.transforming = Transforming(*place, self.hosting)
 
     def call(self, operation: str, body: Body) -> Body:
         """Answer one operation.
@@ -61,6 +64,7 @@ class SageMaker:
 
     def close(self) -> None:
         """Stop whatever still runs, and wait for it."""
+        self.transforming.close()
         self.hosting.close()
         for study in self.tuning.values():
             study.stop()
@@ -93,6 +97,7 @@ class SageMaker:
             "DeleteTags": self._delete_tags,
             "ListTrainingJobsForHyperParameterTuningJob": self._list_trials,
             **self.hosting.operations(),
+            **self.transforming.operations(),
         }
 
     def _tag(self, answer: Body, body: Body) -> None:

@@ -61,15 +61,15 @@ def answers(
         pixels = [result for _, result in batch if isinstance(result, np.ndarray)]
         rows = iter(predictor.probabilities(np.stack(pixels)) if pixels else ())
         for file, result in batch:
-            name = _printable(file)
+            name = printable(file)
             if isinstance(result, np.ndarray):
                 yield Answer(name, next(rows))
             else:
                 yield Answer(name, None, result)
 
 
-def _printable(file: str) -> str:
-    # A name that is not UTF-8 could not be written into any table.
+def printable(file: str) -> str:
+    """A file's name in UTF-8; one that is not could not be written into any table."""
     return os.fsencode(file).decode("utf-8", "replace")
 
 
@@ -80,7 +80,7 @@ def _decoded(
     waiting: deque[tuple[str, Future[Pixels | str]]] = deque()
     try:
         for file in files:
-            waiting.append((file, pool.submit(_pixels, preprocessing, root / file)))
+            waiting.append((file, pool.submit(pixels_of, preprocessing, root / file)))
             if len(waiting) >= most:
                 file, future = waiting.popleft()
                 yield file, future.result()
@@ -90,7 +90,8 @@ def _decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def _pixels(preprocessing: Preprocessing, path: Path) -> Pixels | str:
+def pixels_of(preprocessing: Preprocessing, path: Path) -> Pixels | str:
+    """Pixels (3, H, W) of a file, or the reason why it is unreadable."""
     try:
         return preprocessing(path)
     except UnreadableImageError as error:

@@ -121,7 +121,7 @@ def _explain(
 ) -> _Results:
     results = _Results()
     for file in progress(files, len(files), "explain"):
-        pixels = pixels_of(predictor.spec.preprocessing, root / file)
+        pixels = pixels_of(predictor.pixels, root / file)
         if isinstance(pixels, str):
             results.unreadable.append({"file": printable(file), "reason": pixels})
             continue

@@ -18,6 +18,7 @@ from sagelight.files import atomic, write_csv
 from sagelight.progress import progress
 from sagelight.serving.predictor import Prediction, Predictor, ranked
 from sagelight.serving.stream import Answer, answers, image_files
+from sagelight.serving.views import VIEWS
 
 Writer = Callable[[str, Prediction], None]
 MOST_LISTED = 20
@@ -33,6 +34,11 @@ class PredictSettings:
     )
     batch_size: int = setting(32, "Photos to one run of the network.", least=1)
     top_k: int = setting(5, "Labels listed for each photo, best first.", least=1)
+    tta: str = setting(
+        "none",
+        "Test-time augmentation, whose probabilities are averaged: flip sees each photo twice, crops ten times.",
+        choices=tuple(VIEWS),
+    )
     num_workers: int = setting(4, "Threads that decode photos ahead of the network.", least=1)
 
 
@@ -51,7 +57,7 @@ def run_predict(settings: PredictSettings) -> None:
         raise SagelightError(f"predict needs {missing}. {USAGE}")
     output = _output(settings.output)
     root, files = _inputs(Path(settings.input))
-    predictor = Predictor.load(settings.bundle)
+    predictor = Predictor.load(settings.bundle, tta=settings.tta)
     stream = answers(predictor, root, files, settings.batch_size, settings.num_workers)
     bad: list[Answer] = []
     try:

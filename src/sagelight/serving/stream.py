@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sagelight.bundle.preprocessing import Preprocessing, UnreadableImageError
+from sagelight.bundle.preprocessing import UnreadableImageError
 from sagelight.data.index import EXTENSIONS, image_paths
 from sagelight.errors import DataError
 from sagelight.serving.predictor import Predictor
 
 Pixels = NDArray[np.uint8]
+Prepare = Callable[[Path], Pixels]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def answers(
         batch_size: files to one run of the network.
         workers: threads that decode ahead of the network.
     """
-    ahead = _decoded(root, files, predictor.spec.preprocessing, workers, 2 * batch_size)
+    ahead = _decoded(root, files, predictor.pixels, workers, 2 * batch_size)
     while batch := list(itertools.islice(ahead, batch_size)):
         pixels = [result for _, result in batch if isinstance(result, np.ndarray)]
         rows = iter(predictor.probabilities(np.stack(pixels)) if pixels else ())
@@ -74,13 +75,13 @@ def printable(file: str) -> str:
 
 
 def _decoded(
-    root: Path, files: Iterable[str], preprocessing: Preprocessing, workers: int, most: int
+    root: Path, files: Iterable[str], prepare: Prepare, workers: int, most: int
 ) -> Iterator[tuple[str, Pixels | str]]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     waiting: deque[tuple[str, Future[Pixels | str]]] = deque()
     try:
         for file in files:
-            waiting.append((file, pool.submit(pixels_of, preprocessing, root / file)))
+            waiting.append((file, pool.submit(pixels_of, prepare, root / file)))
             if len(waiting) >= most:
                 file, future = waiting.popleft()
                 yield file, future.result()
@@ -90,9 +91,9 @@ def _decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def pixels_of(preprocessing: Preprocessing, path: Path) -> Pixels | str:
-    """Pixels (3, H, W) of a file, or the reason why it is unreadable."""
+def pixels_of(prepare: Prepare, path: Path) -> Pixels | str:
+    """What a predictor's `pixels` makes of a file, or the reason why it is unreadable."""
     try:
-        return preprocessing(path)
+        return prepare(path)
     except UnreadableImageError as error:
         return str(error)

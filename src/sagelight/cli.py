@@ -106,6 +106,12 @@ LOCAL = Door(
             "sagelight.serving.batch:PredictSettings",
             "sagelight.serving.batch:run_predict",
         ),
+        "serve": Verb(
+            "Answer photos over HTTP, as a SageMaker endpoint does; with a page to try it.",
+            "serve bundle=runs/latest/bundle port=8080",
+            "sagelight.serving.server.settings:ServeSettings",
+            "sagelight.serving.server.command:run_serve",
+        ),
     },
     (
         "python launch/local.py --config-from runs/latest/config.yaml     repeat a run",

@@ -21,6 +21,7 @@ from sagelight.errors import CloudError, suggestion
 
 FRAMEWORK = "pytorch-amzn2023"
 DEBUGGER = "debugger"
+SERVING = "pytorch"
 NO_ACCOUNT = "000000000000"
 ASSUMED_REGION = "us-east-1"
 ROLE_VARIABLE = "SAGEMAKER_ROLE"
@@ -96,6 +97,28 @@ def image_uri(region: str, instance_type: str) -> str:
     kind = "gpu" if gpus(instance_type, region) else "cpu"
     tag = f"{version['tag_prefix']}-{version['container_version'][kind]}"
     return f"{_registry(account, region)}/{version['repository']}:{tag}"
+
+
+def serving_image_uri(region: str, setting: str) -> tuple[str, str]:
+    """The newest version of AWS's PyTorch inference image in the same table, and its URI for CPUs.
+
+    Args:
+        setting: what a person types to choose another image, for messages.
+
+    Raises:
+        CloudError: the table knows no such region.
+    """
+    versions = _sdk_table(SERVING)["inference"]["versions"]
+    newest = max(versions, key=lambda text: [int(part) for part in text.split(".")])
+    version = versions[newest]
+    account = version["registries"].get(region)
+    if account is None:
+        raise CloudError(
+            f"cloud.region={region}: AWS has no PyTorch inference image there."
+            f"{suggestion(region, version['registries'])} Type another region, or {setting}=URI."
+        )
+    tag = f"{newest}-cpu-{version['py_versions'][-1]}"
+    return newest, f"{_registry(account, region)}/{version['repository']}:{tag}"
 
 
 def rules_image_uri(region: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from sagelight.errors import CloudError
 from sagelight.rehearsal.program import load_programs
-from sagelight.rehearsal.service import Refusal, SageMaker
+from sagelight.rehearsal.refusal import Refusal
+from sagelight.rehearsal.service import SageMaker
 
 HOST = "127.0.0.1"
 # How soon the server sees that it is to stop.

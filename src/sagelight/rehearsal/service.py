@@ -9,18 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sagelight.cloud.contract import violations
+from sagelight.rehearsal.hosting import Hosting
+from sagelight.rehearsal.refusal import Body, Refusal
 from sagelight.rehearsal.training import TrainingJob
 from sagelight.rehearsal.tuning import TuningJob
-
-Body = dict[str, Any]
-
-
-class Refusal(Exception):
-    """An error of the API: its code, and the message as the service words it."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass
@@ -42,6 +34,9 @@ class SageMaker:
     tuning: dict[str, TuningJob] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        self.hosting = Hosting(self.region, self.account, self.clients, self.environment)
+
     def call(self, operation: str, body: Body) -> Body:
         """Answer one operation.
 
@@ -61,6 +56,7 @@ class SageMaker:
 
     def close(self) -> None:
         """Stop whatever still runs, and wait for it."""
+        self.hosting.close()
         for study in self.tuning.values():
             study.stop()
         for job in self.training.values():
@@ -82,6 +78,7 @@ class SageMaker:
             "DescribeHyperParameterTuningJob": lambda body: self._tuning(body).describe(),
             "StopHyperParameterTuningJob": self._stop_tuning,
             "ListTrainingJobsForHyperParameterTuningJob": self._list_trials,
+            **self.hosting.operations(),
         }
 
     def _create_training(self, body: Body) -> Body:

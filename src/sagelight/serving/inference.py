@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from PIL import Image
 
 if __package__:
@@ -71,8 +72,13 @@ def predict_fn(data: Image.Image, model: Model) -> dict[str, Any]:
     """The first label, the best five, and the probabilities in the order of bundle.json's labels."""
     pixels = model.preprocessing(data)[np.newaxis]
     [row] = model.session.run(["probabilities"], {"images": pixels})[0]
-    best = np.argsort(-row, kind="stable")[:TOP_K]
-    top = [{"label": model.labels[index], "confidence": float(row[index])} for index in best]
+    return answer(model.labels, row, TOP_K)
+
+
+def answer(labels: list[str], row: NDArray[np.float32], top_k: int) -> dict[str, Any]:
+    """The answer to one image, of whose label i `row` (C,) holds the probability."""
+    best = np.argsort(-row, kind="stable")[:top_k]
+    top = [{"label": labels[index], "confidence": float(row[index])} for index in best]
     return {**top[0], "top": top, "probabilities": row.tolist()}
 
 

@@ -1,0 +1,56 @@
+"""The `serve` verb: a bundle on a port until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from importlib.util import find_spec
+
+from sagelight.errors import SagelightError
+from sagelight.serving.server.settings import ServeSettings, shares
+
+USAGE = "Type serve bundle=DIR port=8080"
+
+
+def run_serve(settings: ServeSettings) -> None:
+    """Serve `settings.bundle` until SIGTERM or Ctrl-C; what is in hand then is still answered.
+
+    Raises:
+        SagelightError: a setting is missing, the bundle is unusable, the port is taken, or what
+            serving needs is not installed. Nothing listens before the bundle is read.
+    """
+    if settings.bundle is None:
+        raise SagelightError(f"serve needs bundle. {USAGE}")
+    _require_extra()
+    from sagelight.serving.predictor import Predictor
+    from sagelight.serving.server.running import run
+
+    predictor = Predictor.load(settings.bundle, shares(settings).threads)
+    with _listening(settings.host, settings.port) as listener:
+        host, port = listener.getsockname()[:2]
+        name = f"[{host}]" if ":" in host else host
+        print(f"http://{name}:{port}/ answers until Ctrl-C", file=sys.stderr, flush=True)
+        run(predictor, settings, listener)
+
+
+def _require_extra() -> None:
+    for module in ("starlette", "uvicorn", "prometheus_client"):
+        if find_spec(module) is None:
+            raise SagelightError(
+                f"{module} is not installed, and serving needs it. "
+                "Type pip install 'sagelight[serve]'."
+            )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        [(family, _, _, _, address), *_] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise SagelightError(
+            f"port={port} on host={host} cannot be opened: {os.strerror(error.errno or 0)}. "
+            "Type port=0 for any free one."
+        ) from error

@@ -1,0 +1,107 @@
+"""Photos to pixels in threads, within a limit on the memory that all of them take together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http import HTTPStatus
+from io import BytesIO
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sagelight.bundle.preprocessing import (
+    DECODE_ERRORS,
+    FORMATS,
+    Preprocessing,
+    UnreadableImageError,
+)
+from sagelight.serving.server.refusal import Refusal
+
+T = TypeVar("T")
+# Pillow keeps several copies of a picture that is transparent or has 16 bits a sample.
+WEIGHTS = {"RGBA": 2, "LA": 2, "PA": 2, "La": 2, "RGBa": 2, "P": 2, "I": 3}
+WEIGHT_OF_16_BITS = 3
+# A scan passes over the whole picture. Cameras write up to a dozen, attackers a hundred thousand.
+MOST_SCANS = 100
+
+
+class Decoding:
+    """Threads that decode.
+
+    At any time the photos in them have at most `max_pixels` pixels together, where a transparent
+    pixel counts twice and one of 16 bits three times. Who waits for much is not overtaken.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, threads: int, max_pixels: int) -> None:
+        self._preprocessing = preprocessing
+        self._max_pixels = max_pixels
+        self._free = max_pixels
+        self._turn = threading.Lock()
+        self._changed = threading.Condition()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    async def pixels(self, photo: bytes) -> NDArray[np.uint8]:
+        """Pixels (3, image_size, image_size) of a photo's bytes.
+
+        Raises:
+            Refusal: no photo that can be decoded (400), or too large a one (413).
+        """
+        return await self.elsewhere(lambda: self._pixels(photo))
+
+    async def elsewhere(self, work: Callable[[], T]) -> T:
+        """Do what would keep the other requests waiting in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _pixels(self, photo: bytes) -> NDArray[np.uint8]:
+        try:
+            with self.taking(_weight(photo)):
+                return self._preprocessing(photo)
+        except UnreadableImageError as error:
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"no photo: {error}") from error
+
+    @contextmanager
+    def taking(self, pixels: int) -> Iterator[None]:
+        """Wait until so many pixels fit in, and keep their place while the block lasts.
+
+        Raises:
+            Refusal: they never would (413).
+        """
+        if pixels > self._max_pixels:
+            raise Refusal(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"the photo counts as {pixels / 1e6:,.1f} megapixels (transparent ones twice, 16-bit ones "
+                f"three times); this server takes {self._max_pixels / 1e6:,.0f}. Send it smaller.",
+            )
+        with self._turn, self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify()
+
+
+def _weight(photo: bytes) -> int:
+    """Pixels of a photo by its header; 0 of what is none, which decoding says better."""
+    try:
+        with Image.open(BytesIO(photo), formats=FORMATS) as image:
+            if image.format == "JPEG" and photo.count(b"\xff\xda") > MOST_SCANS:
+                raise UnreadableImageError("a JPEG of more than 100 scans")
+            is_16_bit = image.mode.startswith("I;16")
+            weight = WEIGHT_OF_16_BITS if is_16_bit else WEIGHTS.get(image.mode, 1)
+            return image.width * image.height * weight
+    except DECODE_ERRORS as error:
+        if isinstance(error, UnreadableImageError):
+            raise
+        return 0

@@ -1,0 +1,91 @@
+"""The settings of `serve`, and what this machine makes of `auto`."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagelight.config.setting import AUTO, setting
+
+# What SageMaker lets through to a real-time endpoint.
+MAX_BODY_BYTES = 6_291_456
+
+
+@dataclass
+class ServeSettings:
+    bundle: str | None = setting(None, "Folder of the bundle: a run leaves RUN_DIR/bundle.")
+    host: str = setting(
+        "127.0.0.1",
+        "Address to listen on; 0.0.0.0 lets other machines in, and asks nobody who they are.",
+    )
+    port: int = setting(8080, "Port to listen on; 0 takes any free one.", least=0, most=65535)
+    workers: int | str = setting(
+        AUTO, "Batches that the network computes at the same time; auto: 1.", least=1
+    )
+    threads: int | str = setting(
+        AUTO, "Cores of one batch; auto shares those of the machine among the workers.", least=1
+    )
+    batch_size: int = setting(8, "Photos of waiting requests that are computed together.", least=1)
+    batch_delay_ms: float = setting(
+        0.0, "Longest wait for others that are being decoded; nobody waits when alone.", least=0
+    )
+    queue: int = setting(
+        128, "Requests in hand at most; more are answered 503 with Retry-After.", least=1
+    )
+    timeout_seconds: float = setting(
+        50.0, "From the first byte to the answer; SageMaker gives up after 60.", above=0
+    )
+    receive_seconds: float = setting(
+        20.0, "For the headers, and again for the body of a request to arrive.", above=0
+    )
+    max_body_bytes: int = setting(
+        MAX_BODY_BYTES, "Largest body of a request; more is answered 413.", least=1
+    )
+    max_megapixels: int = setting(
+        50, "Largest photo, and all that are decoded at the same time.", least=1
+    )
+    top_k: int = setting(5, "Labels listed in an answer, best first.", least=1)
+    url_hosts: list[str] = setting(
+        [], "Hosts from which photos may be fetched by URL; none, so that is off."
+    )
+    explain: bool = setting(True, "Whether the page offers a heat map of what a label rests on.")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How the cores are divided: batches at a time, cores of one batch, decoding threads."""
+
+    workers: int
+    threads: int
+    decoders: int
+
+
+def shares(settings: ServeSettings) -> Shares:
+    """What `auto` means on this machine."""
+    cores = usable_cores()
+    workers = 1 if settings.workers == AUTO else int(settings.workers)
+    threads = max(1, cores // workers) if settings.threads == AUTO else int(settings.threads)
+    return Shares(workers, threads, max(2, cores))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, and no more than a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, _quota()))
+
+
+def _quota(root: Path = Path("/sys/fs/cgroup")) -> int:
+    try:
+        words = (root / "cpu.max").read_text().split()
+    except OSError:
+        try:
+            old = root / "cpu"
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            words = [(old / name).read_text().strip() for name in names]
+        except OSError:
+            return os.cpu_count() or 1
+    quota, period = words
+    unlimited = quota in ("max", "-1")
+    return os.cpu_count() or 1 if unlimited else math.ceil(int(quota) / int(period))

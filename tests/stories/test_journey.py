@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
 import pytest
 import yaml
 
+from reporting.page import Page
 from sagelight.bundle.spec import BundleSpec
 from stories.commands import TINY, losses, read_csv, refused, run
 
@@ -93,6 +95,31 @@ def test_predict_agrees_with_the_test(finished: Path, photos: Path, tmp_path: Pa
     assert len(labels) == 36
     for row in read_csv(finished / "evaluation" / "test.csv"):
         assert labels[row["file"]] == row["predicted"]
+
+
+def test_explain_asks_the_trained_network_and_the_served_one(
+    finished: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"bundle={finished}/bundle", f"input={photos}", f"output={tmp_path}/out", "limit=3"]
+    assert run("explain", *words, "sanity=true") == 0
+    shown = capsys.readouterr()
+    assert "3 photos by Grad-CAM and Occlusion, 33 more not looked at (limit)" in shown.err
+    assert re.search(r"^  gradcam +-?\d\.\d\d", shown.out, re.MULTILINE)
+    content = json.loads((tmp_path / "out" / "explain.json").read_text())
+    assert content["methods"]["gradcam"] == {
+        "unit": "score gained",
+        "layer": "features.4",
+        "cells": [7, 7],
+    }
+    assert [each["method"] for each in content["sanity"]] == ["gradcam", "occlusion"]
+    trained = {
+        row["file"]: row["predicted"] for row in read_csv(finished / "evaluation" / "test.csv")
+    }
+    for entry in content["photos"]:
+        assert trained.get(entry["file"], entry["label"]) == entry["label"]
+    page = Page(tmp_path / "out" / "index.html")
+    assert len(page.all("img")) == 3 * 5 + 2 * 5
+    assert "All random" in page.text
 
 
 def test_its_configuration_repeats_the_run(finished: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sagelight.serving.stream import image_files, pixels_of, printable
 
 USAGE = "Type explain bundle=DIR input=FILE_OR_DIR output=DIR"
 PAGE = "index.html"
-ASKED_FOR_SANITY = 6
+ASKED_FOR_SANITY = 4
 
 
 @dataclass
@@ -53,7 +53,7 @@ class _Results:
     panels: list[Panel] = field(default_factory=list)
     unreadable: list[dict[str, str]] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
-    first: list[Explained] = field(default_factory=list)
+    asked: list[Explained] = field(default_factory=list)
 
 
 def run_explain(settings: ExplainSettings) -> None:
@@ -120,6 +120,7 @@ def _explain(
     scratch: Path,
 ) -> _Results:
     results = _Results()
+    asked = evenly(files, ASKED_FOR_SANITY)
     for file in progress(files, len(files), "explain"):
         pixels = pixels_of(predictor.pixels, root / file)
         if isinstance(pixels, str):
@@ -130,8 +131,8 @@ def _explain(
         results.files += names
         results.entries.append(entry_of(explained, names))
         results.panels.append(panel(explained))
-        if len(results.first) < ASKED_FOR_SANITY:
-            results.first.append(explained)
+        if file in asked or not results.asked:
+            results.asked.append(explained)
     return results
 
 
@@ -141,7 +142,7 @@ def _sanity(
     from sagelight.explaining.sanity import check_bundle, described
 
     bundle = Path(str(settings.bundle))
-    found = check_bundle(bundle, predictor, methods, results.first, settings.batch_size)
+    found = check_bundle(bundle, predictor, methods, results.asked, settings.batch_size)
     for line in described(found):
         print(line)
     return found

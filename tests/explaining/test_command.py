@@ -107,8 +107,10 @@ def test_the_page_is_self_contained_and_escaped(tmp_path: Path, shots: Path) -> 
     page = Page(explain(hostile, shots) / "index.html")
     assert not re.search(r"https?://|@import|url\(", page.source)
     assert not page.all("script")
-    assert HOSTILE.replace(" ", "") in page.text.replace(" ", "")
-    assert "<b>.jpg" in page.text
+    # Names may be broken after some signs.
+    unbroken = page.text.replace(" ", "")
+    assert HOSTILE.replace(" ", "") in unbroken
+    assert "deep/<b>.jpg" in unbroken
     images = page.all("img")
     assert len(images) == 3 * 3
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in images)
@@ -116,7 +118,7 @@ def test_the_page_is_self_contained_and_escaped(tmp_path: Path, shots: Path) -> 
     assert all(image["alt"] for image in images)
     ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {link["href"].removeprefix("#") for link in page.all("a")} == ids
-    assert "broken.jpg : not an image" in page.text
+    assert "broken.jpg:notanimage" in unbroken
 
 
 def test_an_earlier_result_is_replaced_and_other_files_never(bundle: Path, shots: Path) -> None:

@@ -33,6 +33,7 @@ def test_the_run_leaves_what_is_promised(finished: Path) -> None:
         "check.json",
         "checkpoints/last.ckpt",
         "checkpoints/best.ckpt",
+        "evaluation/confused.json",
         "bundle/bundle.json",
         "bundle/model.onnx",
         "bundle/model.safetensors",
@@ -144,7 +145,9 @@ def test_the_metric_line_is_printed_once_an_epoch(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*TINY, f"data.root={photos}", "trainer.max_epochs=2", "augment=mixup_cutmix"]
+    words += ["explain=false", "run_dir=run"]
     assert run("train", *words, "callbacks=ema", "loss=balanced", "optimizer=sgd") == 0
+    assert not Path("run/evaluation/confused.json").exists()
     out = capsys.readouterr().out
     lines = [line for line in out.splitlines() if line.startswith("sagelight-metrics ")]
     assert [line.split()[1] for line in lines] == ["epoch=1", "epoch=2"]

@@ -8,7 +8,7 @@ from sagelight.cli import Door, Verb
 
 CLOUD = Door(
     "python launch/sagemaker.py",
-    "Train and tune on Amazon SageMaker; with cloud=rehearsal, on a SageMaker on this machine.",
+    "Train, tune and deploy on Amazon SageMaker; with cloud=rehearsal, on a SageMaker on this machine.",
     {
         "train": Verb(
             "Train, or tune with hpo=true, as SageMaker jobs (the verb when none is typed).",
@@ -40,6 +40,24 @@ CLOUD = Door(
             "fetch job=NAME",
             "sagelight.cloud.jobs:FetchSettings",
             "sagelight.cloud.jobs:run_fetch",
+        ),
+        "deploy": Verb(
+            "Let an endpoint answer photos, or update one that does, without a pause.",
+            "deploy job=NAME endpoint=flowers mode=serverless",
+            "sagelight.cloud.endpoint_settings:DeploySettings",
+            "sagelight.cloud.deploy:run_deploy",
+        ),
+        "invoke": Verb(
+            "Ask an endpoint about a photo.",
+            "invoke endpoint=flowers input=photo.jpg",
+            "sagelight.cloud.endpoint_settings:InvokeSettings",
+            "sagelight.cloud.invoke:run_invoke",
+        ),
+        "cleanup": Verb(
+            "Delete endpoints and all that belongs to them; says first what they cost.",
+            "cleanup all=true dry_run=true",
+            "sagelight.cloud.endpoint_settings:CleanupSettings",
+            "sagelight.cloud.cleanup:run_cleanup",
         ),
     },
     (

@@ -14,7 +14,7 @@ from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.contract import violations
 from sagelight.cloud.extra import require_aws
 from sagelight.cloud.packing import PackedBundle, pack_bundle
-from sagelight.cloud.place import Found, serving_image_uri
+from sagelight.cloud.place import Found, find_place, serving_image_uri
 from sagelight.cloud.request import Place, tags_of, vpc_of
 from sagelight.cloud.results import state_of
 from sagelight.cloud.rules import cloud_problems
@@ -96,6 +96,11 @@ class ModelPlan:
         return str(self.body["PrimaryContainer"]["ModelDataUrl"])
 
 
+def find_hosting_place(cloud: CloudSettings) -> Found:
+    """As `find_place`, without the image of trainings."""
+    return find_place(replace(cloud, image="none"))
+
+
 def plan_model(
     origin: Origin,
     cloud: CloudSettings,
@@ -107,7 +112,7 @@ def plan_model(
     """Plan a model. Nothing is sent and no network is used; what is wrong is collected, not raised.
 
     Args:
-        found: as `find_place` gives it; its training image is not used.
+        found: as `find_hosting_place` gives it.
         image: URI of the image that serves, or `auto`, AWS's own.
         environment: more variables for the container.
         setting: what a person types to choose the image, for messages.

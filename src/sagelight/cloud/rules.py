@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from sagelight.cloud.debugger import debugger_problems
-from sagelight.cloud.request import OBJECTIVE, max_wait_seconds
+from sagelight.cloud.request import OBJECTIVE, OURS, max_wait_seconds
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import AUTO
 from sagelight.data.settings import PHOTOS_OF_A_PROCESS, least_batch
@@ -98,6 +98,10 @@ def cloud_problems(cloud: CloudSettings) -> Iterator[str]:
         yield "a VPC needs both cloud.subnets=[...] and cloud.security_groups=[...]"
     for name in ("tags", "environment"):
         yield from pair_problems(f"cloud.{name}", getattr(cloud, name))
+    for text in cloud.tags:
+        if text.startswith((OURS, "aws:")):
+            owner = "sagelight's" if text.startswith(OURS) else "AWS's"
+            yield f"cloud.tags: {text}: tags that begin so are {owner} own. Type another name"
 
 
 def pair_problems(setting: str, texts: Iterable[str]) -> Iterator[str]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from sagelight.rehearsal.endpoints import Endpoints
+from sagelight.rehearsal.invocations import Answer, Invocations
 from sagelight.rehearsal.model_server import DownloadError, ModelServer, Reply
 from sagelight.rehearsal.refusal import Body, Refusal
+from sagelight.rehearsal.schedules import Schedules
 
 __all__ = ["DownloadError", "Hosting", "ModelServer", "Reply"]
 
 
 class Hosting:
-    """All models of one rehearsal.
+    """All models and endpoints of one rehearsal.
 
     Attributes:
         models: CreateModel's arguments by name, with `CreationTime`.
@@ -28,14 +32,20 @@ class Hosting:
         self._clients = clients
         self._environment = environment
         self._lock = threading.Lock()
+        self.endpoints = Endpoints(self._arn, clients.logs, self.start, self.model)
+        self._invocations = Invocations(self.endpoints, clients.s3, region, account)
+        self._schedules = Schedules(
+            account, region, self.endpoints.endpoints, self.endpoints.delete
+        )
 
     def operations(self) -> dict[str, Callable[[Body], Body]]:
-        """The API's operations on models."""
+        """The API's operations on models, endpoint configurations and endpoints."""
         return {
             "CreateModel": self._create_model,
             "DescribeModel": lambda body: self._described(self.model(body["ModelName"])),
             "DeleteModel": self._delete_model,
             "ListModels": self._list_models,
+            **self.endpoints.operations(),
         }
 
     def model(self, name: str) -> Body:
@@ -48,7 +58,7 @@ class Hosting:
             raise Refusal("ValidationException", f'Could not find model "{self._model_arn(name)}".')
         return self.models[name]
 
-    def start(self, name: str, scratch: Any, heard: Callable[[str], None]) -> ModelServer:
+    def start(self, name: str, scratch: Path, heard: Callable[[str], None]) -> ModelServer:
         """Start a model's container in `scratch`.
 
         Raises:
@@ -67,6 +77,13 @@ class Hosting:
 
     def close(self) -> None:
         """End whatever runs."""
+        self._schedules.close()
+        self._invocations.close()
+        self.endpoints.close()
+
+    def invoke(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Answer a request of SageMaker Runtime; see `Invocations.answer`."""
+        return self._invocations.answer(path, headers, body)
 
     def _create_model(self, body: Body) -> Body:
         name = body["ModelName"]

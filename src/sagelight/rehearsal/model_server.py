@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import sagelight
 from sagelight.cloud.client import error_code
 
 HOST = "127.0.0.1"
@@ -186,6 +187,10 @@ def _variables(
         # A container's address is its own; this machine's may be anybody's.
         "SAGELIGHT_HOST": HOST,
         "PYTHONUNBUFFERED": "1",
+        # The package that runs here, however it was found.
+        "PYTHONPATH": os.pathsep.join(
+            [str(Path(sagelight.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+        ).rstrip(os.pathsep),
     }
 
 

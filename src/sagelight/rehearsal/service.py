@@ -23,6 +23,7 @@ class SageMaker:
         clients: `s3` and `logs` of the rehearsal.
         environment: what jobs need to reach the rehearsal only.
         quota: training jobs that may run at once.
+        tags: of everything that was created, by ARN.
     """
 
     region: str
@@ -32,6 +33,7 @@ class SageMaker:
     quota: int = 100
     training: dict[str, TrainingJob] = field(default_factory=dict)
     tuning: dict[str, TuningJob] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -52,7 +54,10 @@ class SageMaker:
                 "ValidationException",
                 f"{len(found)} validation error{'s' if len(found) > 1 else ''} detected: {'; '.join(found)}",
             )
-        return handler(body)
+        answer = handler(body)
+        if operation.startswith("Create"):
+            self._tag(answer, body)
+        return answer
 
     def close(self) -> None:
         """Stop whatever still runs, and wait for it."""
@@ -77,9 +82,32 @@ class SageMaker:
             "CreateHyperParameterTuningJob": self._create_tuning,
             "DescribeHyperParameterTuningJob": lambda body: self._tuning(body).describe(),
             "StopHyperParameterTuningJob": self._stop_tuning,
+            "ListHyperParameterTuningJobs": lambda _: {
+                "HyperParameterTuningJobSummaries": [
+                    study.entry() for study in list(self.tuning.values())
+                ]
+            },
+            "ListTransformJobs": lambda _: {"TransformJobSummaries": []},
+            "ListTags": lambda body: {"Tags": _as_list(self.tags.get(body["ResourceArn"], {}))},
+            "AddTags": self._add_tags,
+            "DeleteTags": self._delete_tags,
             "ListTrainingJobsForHyperParameterTuningJob": self._list_trials,
             **self.hosting.operations(),
         }
+
+    def _tag(self, answer: Body, body: Body) -> None:
+        arn = next(str(value) for key, value in answer.items() if key.endswith("Arn"))
+        self.tags[arn] = {tag["Key"]: tag["Value"] for tag in body.get("Tags", ())}
+
+    def _add_tags(self, body: Body) -> Body:
+        tags = self.tags.setdefault(body["ResourceArn"], {})
+        tags |= {tag["Key"]: tag["Value"] for tag in body["Tags"]}
+        return {"Tags": _as_list(tags)}
+
+    def _delete_tags(self, body: Body) -> Body:
+        for key in body["TagKeys"]:
+            self.tags.get(body["ResourceArn"], {}).pop(key, None)
+        return {}
 
     def _create_training(self, body: Body) -> Body:
         return {"TrainingJobArn": self._launch(body).arn}
@@ -143,3 +171,7 @@ class SageMaker:
     def _refuse_twin(self, name: str, known: Mapping[str, Any], what: str) -> None:
         if name in known:
             raise Refusal("ResourceInUse", f"{what} names must be unique: {name} exists already")
+
+
+def _as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sagelight.bundle.preprocessing import UnreadableImageError
 from sagelight.config.setting import setting
 from sagelight.errors import DataError, SagelightError, suggestion
 from sagelight.explaining.folder import INDEX, refuse_foreign, whole_folder
@@ -17,7 +19,7 @@ from sagelight.files import write_json, write_text
 from sagelight.progress import progress
 from sagelight.reporting.gallery import Gallery, Panel, panel, render_gallery
 from sagelight.serving.predictor import Predictor
-from sagelight.serving.stream import image_files, pixels_of, printable
+from sagelight.serving.stream import image_files
 
 USAGE = "Type explain bundle=DIR input=FILE_OR_DIR output=DIR"
 PAGE = "index.html"
@@ -122,11 +124,14 @@ def _explain(
     results = _Results()
     asked = evenly(files, ASKED_FOR_SANITY)
     for file in progress(files, len(files), "explain"):
-        pixels = pixels_of(predictor.pixels, root / file)
-        if isinstance(pixels, str):
-            results.unreadable.append({"file": printable(file), "reason": pixels})
+        # A name that is not UTF-8 could not be written.
+        shown = os.fsencode(file).decode("utf-8", "replace")
+        try:
+            pixels = predictor.pixels(root / file)
+        except UnreadableImageError as error:
+            results.unreadable.append({"file": shown, "reason": str(error)})
             continue
-        explained = explain_photo(predictor, methods, printable(file), pixels, wanted)
+        explained = explain_photo(predictor, methods, shown, pixels, wanted)
         names = write_pictures(scratch, len(results.entries) + 1, explained)
         results.files += names
         results.entries.append(entry_of(explained, names))

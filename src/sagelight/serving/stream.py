@@ -62,15 +62,15 @@ def answers(
         pixels = [result for _, result in batch if isinstance(result, np.ndarray)]
         rows = iter(predictor.probabilities(np.stack(pixels)) if pixels else ())
         for file, result in batch:
-            name = printable(file)
+            name = _printable(file)
             if isinstance(result, np.ndarray):
                 yield Answer(name, next(rows))
             else:
                 yield Answer(name, None, result)
 
 
-def printable(file: str) -> str:
-    """A file's name in UTF-8; one that is not could not be written into any table."""
+def _printable(file: str) -> str:
+    # A name that is not UTF-8 could not be written into any table.
     return os.fsencode(file).decode("utf-8", "replace")
 
 
@@ -81,7 +81,7 @@ def _decoded(
     waiting: deque[tuple[str, Future[Pixels | str]]] = deque()
     try:
         for file in files:
-            waiting.append((file, pool.submit(pixels_of, prepare, root / file)))
+            waiting.append((file, pool.submit(_pixels, prepare, root / file)))
             if len(waiting) >= most:
                 file, future = waiting.popleft()
                 yield file, future.result()
@@ -91,8 +91,7 @@ def _decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def pixels_of(prepare: Prepare, path: Path) -> Pixels | str:
-    """What a predictor's `pixels` makes of a file, or the reason why it is unreadable."""
+def _pixels(prepare: Prepare, path: Path) -> Pixels | str:
     try:
         return prepare(path)
     except UnreadableImageError as error:

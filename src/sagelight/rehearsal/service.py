@@ -10,6 +10,7 @@ from typing import Any
 
 from sagelight.cloud.contract import violations
 from sagelight.rehearsal.hosting import Hosting
+from sagelight.rehearsal.processing import Processing
 from sagelight.rehearsal.refusal import Body, Refusal
 from sagelight.rehearsal.training import TrainingJob
 from sagelight.rehearsal.tuning import TuningJob
@@ -38,6 +39,13 @@ class SageMaker:
 
     def __post_init__(self) -> None:
         self.hosting = Hosting(self.region, self.account, self.clients, self.environment)
+        self.processing = Processing(
+            self.region,
+            self.account,
+            self.clients,
+            self.hosting.models,
+            self.hosting.endpoints.endpoints,
+        )
 
     def call(self, operation: str, body: Body) -> Body:
         """Answer one operation.
@@ -93,6 +101,7 @@ class SageMaker:
             "DeleteTags": self._delete_tags,
             "ListTrainingJobsForHyperParameterTuningJob": self._list_trials,
             **self.hosting.operations(),
+            **self.processing.operations(),
         }
 
     def _tag(self, answer: Body, body: Body) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 
 from bundles import LABELS, make_bundle, photo
 from reporting.page import Page
+from sagelight.bundle.spec import Quantization
 from sagelight.errors import BundleError, DataError, SagelightError
 from sagelight.explaining.command import ExplainSettings, evenly, run_explain
 from sagelight.serving.predictor import Predictor
@@ -155,3 +158,26 @@ def test_wrong_settings_are_told(
     assert "is no bundle" in refused(capsys, "explain", "bundle=x", "input=y", "output=z")
     blocked = "input=shots", f"bundle={bundle}", "output=shots/z.png/deeper", "method=occlusion"
     assert "shots/z.png/deeper cannot be written" in refused(capsys, "explain", *blocked)
+
+
+def test_a_bundle_in_int8_is_explained_by_what_it_answers(tmp_path: Path, shots: Path) -> None:
+    measured = Quantization(fp32_accuracy=0.9, int8_accuracy=0.89, photos=9, calibration_photos=9)
+    rounded = make_bundle(tmp_path / "int8", image_size=16, quantization=measured)
+    content = read(explain(rounded, shots, method="auto"))
+    assert list(content["methods"]) == ["occlusion"]  # type: ignore[call-overload]
+    with pytest.raises(SagelightError, match=r"answers in int8, which has no gradients\. Type"):
+        explain(rounded, shots, "other", method="both")
+    with pytest.raises(BundleError, match="Name the fp32 bundle"):
+        explain(rounded, shots, "other", sanity=True)
+    assert not Path("other").exists()
+
+
+def test_occlusion_needs_no_torch(bundle: Path, shots: Path) -> None:
+    program = (
+        "import sys\n"
+        "from sagelight.cli import main\n"
+        f"assert main(['explain', 'bundle={bundle}', 'input={shots}', 'output=out', 'method=occlusion']) == 0\n"
+        "print([m for m in ('torch', 'captum', 'matplotlib', 'pytorch_lightning') if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sagelight.bundle.preprocessing import UnreadableImageError
 from sagelight.config.setting import setting
@@ -20,6 +20,10 @@ from sagelight.progress import progress
 from sagelight.reporting.gallery import Gallery, Panel, panel, render_gallery
 from sagelight.serving.predictor import Predictor
 from sagelight.serving.stream import image_files
+
+if TYPE_CHECKING:
+    from sagelight.explaining.sanity import Sanity
+    from sagelight.models.network import Network
 
 USAGE = "Type explain bundle=DIR input=FILE_OR_DIR output=DIR"
 PAGE = "index.html"
@@ -74,6 +78,7 @@ def run_explain(settings: ExplainSettings) -> None:
     root, found = (given.parent, [given.name]) if given.is_file() else (given, image_files(given))
     chosen = evenly(found, settings.limit)
     methods = methods_of(settings.method, bundle, predictor, settings.batch_size)
+    network = _comparable(bundle, predictor) if settings.sanity else None
     with whole_folder(output) as scratch:
         results = _explain(predictor, methods, root, chosen, wanted, scratch)
         if not results.entries:
@@ -81,7 +86,9 @@ def run_explain(settings: ExplainSettings) -> None:
                 f"none of the {len(chosen)} files of input={given} is a readable image: "
                 f"{results.unreadable[0]['file']}: {results.unreadable[0]['reason']}."
             )
-        checks = _sanity(settings, predictor, methods, results) if settings.sanity else []
+        checks = (
+            _sanity(network, settings, predictor, methods, results) if network is not None else []
+        )
         _write(scratch, settings, predictor, methods, results, checks, len(found))
     _report(output, results, len(found), methods)
 
@@ -141,13 +148,23 @@ def _explain(
     return results
 
 
+def _comparable(bundle: Path, predictor: Predictor) -> Network:
+    # Torch loads for seconds, and occlusion does without.
+    from sagelight.explaining.sanity import comparable_network
+
+    return comparable_network(bundle, predictor)
+
+
 def _sanity(
-    settings: ExplainSettings, predictor: Predictor, methods: list[Method], results: _Results
-) -> list[Any]:
+    network: Network,
+    settings: ExplainSettings,
+    predictor: Predictor,
+    methods: list[Method],
+    results: _Results,
+) -> list[Sanity]:
     from sagelight.explaining.sanity import check_bundle, described
 
-    bundle = Path(str(settings.bundle))
-    found = check_bundle(bundle, predictor, methods, results.asked, settings.batch_size)
+    found = check_bundle(network, predictor.spec, methods, results.asked, settings.batch_size)
     for line in described(found):
         print(line)
     return found
@@ -159,7 +176,7 @@ def _write(
     predictor: Predictor,
     methods: list[Method],
     results: _Results,
-    checks: list[Any],
+    checks: list[Sanity],
     found: int,
 ) -> None:
     gallery = Gallery(

@@ -138,25 +138,28 @@ def check_sanity(
     )
 
 
+def comparable_network(folder: Path, predictor: Predictor) -> Network:
+    """The network of a bundle whose maps can be compared.
+
+    Raises:
+        SagelightError: the bundle has one label only.
+        BundleError: the network cannot be rebuilt as it was trained; see `rebuild_network`.
+    """
+    if len(predictor.labels) < 2:
+        raise SagelightError(
+            "sanity=true compares two labels, and this bundle has one. Leave it out."
+        )
+    return rebuild_network(folder, predictor)
+
+
 def check_bundle(
-    folder: Path,
-    predictor: Predictor,
+    network: Network,
+    spec: BundleSpec,
     methods: Sequence[Method],
     shown: Sequence[Explained],
     batch: int,
 ) -> list[Sanity]:
-    """`check_sanity` of each method on photos that were explained, with the two best labels of each.
-
-    Raises:
-        SagelightError: the bundle has one label only, or is in int8.
-        BundleError: the network cannot be rebuilt as it was trained.
-    """
-    spec = predictor.spec
-    if len(spec.labels) < 2:
-        raise SagelightError(
-            "sanity=true compares two labels, and this bundle has one. Leave it out."
-        )
-    network = rebuild_network(folder, predictor)
+    """`check_sanity` of each method on photos that were explained, with the two best labels of each."""
     makers: dict[str, Maker] = {
         "gradcam": lambda each: _gradcam(each, spec),
         "occlusion": lambda each: Occlusion(NetworkAnswers(each, spec), batch),

@@ -106,6 +106,12 @@ LOCAL = Door(
             "sagelight.serving.batch:PredictSettings",
             "sagelight.serving.batch:run_predict",
         ),
+        "explain": Verb(
+            "What the labels of photos rest on: heat maps, and a page to look at.",
+            "explain bundle=runs/latest/bundle input=photos output=explained",
+            "sagelight.explaining.command:ExplainSettings",
+            "sagelight.explaining.command:run_explain",
+        ),
         "serve": Verb(
             "Answer photos over HTTP, as a SageMaker endpoint does; with a page to try it.",
             "serve bundle=runs/latest/bundle port=8080",

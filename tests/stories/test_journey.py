@@ -41,6 +41,7 @@ def test_the_run_leaves_what_is_promised(finished: Path) -> None:
         "bundle/README.md",
         "bundle/code/inference.py",
         "bundle/code/requirements.txt",
+        "bundle/deployment.py",
     ]:
         assert (finished / name).is_file(), name
     assert not list(finished.rglob("*.tmp"))

@@ -15,7 +15,12 @@ from sagelight.bundle.spec import BundleSpec
 from sagelight.files import write_json, write_text
 
 MODEL_FILES = ("model.onnx", "model.safetensors")
-CODE = {"inference.py": "sagelight.serving", "preprocessing.py": "sagelight.bundle"}
+# The last is for AWS's Ray images, which look for it beside the model.
+CODE = {
+    "code/inference.py": "sagelight.serving",
+    "code/preprocessing.py": "sagelight.bundle",
+    "deployment.py": "sagelight.serving",
+}
 REQUIREMENTS = ("numpy", "onnxruntime", "pillow")
 
 
@@ -41,7 +46,7 @@ def write_bundle(
         missing = [name for name in MODEL_FILES if not (scratch / name).is_file()]
         if missing:
             raise RuntimeError(f"write_model left no {' and no '.join(missing)}")
-        _write_code(scratch / "code")
+        _write_code(scratch)
         write_json(scratch / "bundle.json", spec.to_dict())
         write_json(scratch / "metrics.json", dict(metrics))
         write_text(scratch / "README.md", render_card(spec, metrics, facts))
@@ -82,11 +87,12 @@ def _replacing(folder: Path) -> Iterator[Path]:
 
 
 def _write_code(folder: Path) -> None:
-    folder.mkdir()
-    for name, package in CODE.items():
-        write_text(folder / name, (files(package) / name).read_text(encoding="utf-8"))
+    (folder / "code").mkdir()
+    for path, package in CODE.items():
+        source = files(package) / Path(path).name
+        write_text(folder / path, source.read_text(encoding="utf-8"))
     pins = [f"{name}=={version(name)}" for name in REQUIREMENTS]
-    write_text(folder / "requirements.txt", "\n".join(pins) + "\n")
+    write_text(folder / "code" / "requirements.txt", "\n".join(pins) + "\n")
 
 
 def _sync(folder: Path) -> None:

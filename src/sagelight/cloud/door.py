@@ -17,6 +17,12 @@ CLOUD = Door(
             "sagelight.cloud.command:train_in_cloud",
             takes_words=True,
         ),
+        "transform": Verb(
+            "Label many photos by a batch transform job: one table, and figures where classes are known.",
+            "transform job=NAME input=photos/test output=labels dry_run=true",
+            "sagelight.cloud.transform_settings:TransformSettings",
+            "sagelight.cloud.transform:run_transform",
+        ),
         "status": Verb(
             "What a job is doing.",
             "status job=NAME",
@@ -24,13 +30,13 @@ CLOUD = Door(
             "sagelight.cloud.jobs:run_status",
         ),
         "logs": Verb(
-            "Print a training job's log, to its end.",
+            "Print the log of a training or transform job, to its end.",
             "logs job=NAME",
             "sagelight.cloud.jobs:JobSettings",
             "sagelight.cloud.jobs:run_logs",
         ),
         "stop": Verb(
-            "Stop a job; what it has learned so far is kept.",
+            "Stop a job; what a training has learned so far is kept.",
             "stop job=NAME",
             "sagelight.cloud.jobs:JobSettings",
             "sagelight.cloud.jobs:run_stop",

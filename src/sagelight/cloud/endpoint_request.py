@@ -153,7 +153,7 @@ def schedule_body(wish: Wish) -> dict[str, Any]:
             "Arn": f"arn:{partition}:scheduler:::aws-sdk:sagemaker:deleteEndpoint",
             "RoleArn": wish.scheduler_role,
             "Input": json.dumps({"EndpointName": wish.endpoint}),
-            # An endpoint that is being updated cannot be deleted: later, for up to a day.
+            # A call that is throttled or fails is repeated for up to a day.
             "RetryPolicy": {"MaximumEventAgeInSeconds": 86400, "MaximumRetryAttempts": 185},
         },
     }

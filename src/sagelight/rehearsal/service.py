@@ -13,6 +13,7 @@ from sagelight.rehearsal.hosting import Hosting
 from sagelight.rehearsal.processing import Processing
 from sagelight.rehearsal.refusal import Body, Refusal
 from sagelight.rehearsal.training import TrainingJob
+from sagelight.rehearsal.transforming import Transforming
 from sagelight.rehearsal.tuning import TuningJob
 
 
@@ -38,7 +39,9 @@ class SageMaker:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.hosting = Hosting(self.region, self.account, self.clients, self.environment)
+        place = (self.region, self.account, self.clients, self.environment)
+        self.hosting = Hosting(*place)
+        self.transforming = Transforming(*place, self.hosting)
         self.processing = Processing(
             self.region,
             self.account,
@@ -69,6 +72,7 @@ class SageMaker:
 
     def close(self) -> None:
         """Stop whatever still runs, and wait for it."""
+        self.transforming.close()
         self.hosting.close()
         for study in self.tuning.values():
             study.stop()
@@ -101,6 +105,7 @@ class SageMaker:
             "DeleteTags": self._delete_tags,
             "ListTrainingJobsForHyperParameterTuningJob": self._list_trials,
             **self.hosting.operations(),
+            **self.transforming.operations(),
             **self.processing.operations(),
         }
 

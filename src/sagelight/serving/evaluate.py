@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sagelight.bundle.spec import BundleSpec
@@ -17,6 +17,7 @@ from sagelight.files import write_csv, write_json
 from sagelight.metrics.evaluation import Evaluation
 from sagelight.progress import progress
 from sagelight.serving.evaluate_report import text_report
+from sagelight.serving.folders import figures_content
 from sagelight.serving.measure import PredictionRow, SplitPredictions, predict_split
 from sagelight.serving.predictor import Predictor
 from sagelight.serving.stream import Answer
@@ -111,10 +112,7 @@ def _write(
         "bundle": settings.bundle,
         "data_root": str(index.root),
         "fingerprint": index.fingerprint,
-        "split": settings.split,
-        **evaluation.figures(settings.split),
-        "unreadable": [asdict(photo) for photo in found.unreadable],
-        "evaluation": evaluation.to_dict(),
+        **figures_content(found, evaluation, settings.split),
     }
     write_json(output, content)
     columns = ["file", "label", "predicted", "confidence", "label_probability", "correct"]

@@ -115,8 +115,8 @@ class Batcher:
 
     def _rows(self, batch: list[Waiting]) -> NDArray[np.float32]:
         rows = self._run(np.stack([waiting.pixels for waiting in batch]))
-        if not np.isfinite(rows).all():
-            raise ModelFailure("the network's probabilities are not numbers")
+        if len(rows) != len(batch) or not np.isfinite(rows).all():
+            raise ModelFailure("its probabilities are not numbers, or not one row a photo")
         return rows
 
     def _hand_out(self, batch: list[Waiting], done: asyncio.Future[NDArray[np.float32]]) -> None:

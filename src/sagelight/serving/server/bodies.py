@@ -6,6 +6,8 @@ import asyncio
 import base64
 import binascii
 import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -14,9 +16,10 @@ from starlette.requests import Request
 
 from sagelight.serving.server.refusal import Refusal, busy
 
-# Bodies of all requests together.
-MOST_BYTES = 256 * 2**20
+# Of the largest size, in memory at the same time.
+MOST_BODIES = 32
 MOST_INSTANCES = 64
+MOST_MARKS = 8 * MOST_INSTANCES
 SHAPES = '{"image": "<base64>"}, {"url": "https://..."}, or {"instances": [...]} of these'
 
 
@@ -32,54 +35,90 @@ class Instances:
     many: bool
 
 
+class Held:
+    """Bytes that one request keeps in memory, counted with those of all others."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self.size = 0
+
+    def add(self, size: int) -> None:
+        """Count more of them.
+
+        Raises:
+            Refusal: this request has too many (413), or all together have (503).
+        """
+        self.size += size
+        self._bodies.total += size
+        if self.size > self._bodies.most:
+            raise too_large(self._bodies.most)
+        if self._bodies.total > MOST_BODIES * self._bodies.most:
+            raise busy("too many bytes are in hand. Try again in a second.")
+
+    @property
+    def left(self) -> int:
+        """Bytes that this request may still add."""
+        return self._bodies.most - self.size
+
+
 class Bodies:
-    """Reads bodies of at most `most` bytes, each within `seconds`."""
+    """Reads bodies of at most `most` bytes, each within `seconds`.
+
+    Attributes:
+        total: bytes that all requests hold.
+    """
 
     def __init__(self, most: int, seconds: float) -> None:
-        self._most = most
+        self.most = most
+        self.total = 0
         self._seconds = seconds
-        self._held = 0
 
-    async def read(self, request: Request) -> bytes:
+    @contextmanager
+    def held(self) -> Iterator[Held]:
+        """The account of one request, until it is answered."""
+        held = Held(self)
+        try:
+            yield held
+        finally:
+            self.total -= held.size
+
+    async def read(self, request: Request, held: Held) -> bytes:
         """The whole body.
 
         Raises:
             Refusal: it is empty (400), too large (413), too slow (408), or too much is in hand (503).
             Gone: the sender closed the connection before its end.
         """
-        _check_length(request, self._most)
+        self._check_length(request)
         chunks: list[bytes] = []
-        size = 0
         try:
             async with asyncio.timeout(self._seconds):
-                more = True
-                while more:
-                    message = await request.receive()
-                    if message["type"] == "http.disconnect":
-                        raise Gone
-                    chunk = message.get("body", b"")
-                    more = message.get("more_body", False)
-                    size += len(chunk)
-                    self._held += len(chunk)
-                    self._check_size(size)
+                async for chunk in _chunks(request):
+                    held.add(len(chunk))
                     chunks.append(chunk)
         except TimeoutError:
             raise Refusal(
                 HTTPStatus.REQUEST_TIMEOUT,
-                f"the body did not arrive within {self._seconds:g} seconds: {size:,} bytes came.",
+                f"the body did not arrive within {self._seconds:g} seconds: {held.size:,} bytes came.",
                 Connection="close",
             ) from None
-        finally:
-            self._held -= size
-        if not size:
+        if not held.size:
             raise Refusal(HTTPStatus.BAD_REQUEST, "the body is empty. Send the bytes of one photo.")
         return b"".join(chunks)
 
-    def _check_size(self, size: int) -> None:
-        if size > self._most:
-            raise too_large(self._most)
-        if self._held > MOST_BYTES:
-            raise busy("too many bytes are in hand. Try again in a second.")
+    def _check_length(self, request: Request) -> None:
+        if int(request.headers.get("content-length", 0)) > self.most:
+            raise too_large(self.most)
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
 
 
 def too_large(most: int) -> Refusal:
@@ -90,24 +129,15 @@ def too_large(most: int) -> Refusal:
     )
 
 
-def _check_length(request: Request, most: int) -> None:
-    headers = request.headers
-    if "transfer-encoding" in headers and "content-length" in headers:
-        raise Refusal(
-            HTTPStatus.BAD_REQUEST,
-            "Content-Length and Transfer-Encoding contradict each other. Send one of them.",
-            Connection="close",
-        )
-    if int(headers.get("content-length", 0)) > most:
-        raise too_large(most)
-
-
 def instances(body: bytes) -> Instances:
     """The photos of a JSON body, as bytes, or as text where it gives their addresses.
 
     Raises:
         Refusal: no JSON, or of another shape (400).
     """
+    # A shape of ours has a handful of marks; millions of them would fill the memory when parsed.
+    if sum(body.count(mark) for mark in (b"{", b"[", b",")) > MOST_MARKS:
+        raise _bad(f"the body is JSON of too many values. It must be {SHAPES}")
     try:
         content = json.loads(body, parse_constant=_no_constant)
     except RecursionError:

@@ -24,14 +24,18 @@ def run_serve(settings: ServeSettings) -> None:
         raise SagelightError(f"serve needs bundle. {USAGE}")
     _require_extra()
     from sagelight.serving.predictor import Predictor
+    from sagelight.serving.server.routes import make_app
     from sagelight.serving.server.running import run
+    from sagelight.serving.server.service import Service
 
     predictor = Predictor.load(settings.bundle, shares(settings).threads)
+    service = Service(predictor, settings)
+    app = make_app(service)
     with _listening(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         print(f"http://{name}:{port}/ answers until Ctrl-C", file=sys.stderr, flush=True)
-        run(predictor, settings, listener)
+        run(app, service, listener)
 
 
 def _require_extra() -> None:
@@ -50,7 +54,9 @@ def _listening(host: str, port: int) -> socket.socket:
         )
         return socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
+        # create_server adds the address to strerror, which is named here already.
+        unknown = isinstance(error, socket.gaierror)
+        reason = error.strerror if unknown else os.strerror(error.errno or 0)
         raise SagelightError(
-            f"port={port} on host={host} cannot be opened: {os.strerror(error.errno or 0)}. "
-            "Type port=0 for any free one."
+            f"port={port} on host={host} cannot be opened: {reason}. Type port=0 for any free one."
         ) from error

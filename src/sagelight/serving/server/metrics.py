@@ -9,6 +9,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
+STAGES = {
+    "decoding": "From bytes to pixels, waiting included.",
+    "model": "From pixels to probabilities, waiting included.",
+}
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
@@ -28,18 +32,10 @@ class Metrics:
             buckets=SECONDS,
             registry=own,
         )
-        self.decoding = Histogram(
-            "sagelight_decoding_seconds",
-            "From bytes to pixels, waiting included.",
-            buckets=SECONDS,
-            registry=own,
-        )
-        self.model = Histogram(
-            "model_seconds",
-            "From pixels to probabilities, waiting included.",
-            buckets=SECONDS,
-            registry=own,
-        )
+        self.stages = {
+            stage: Histogram(f"sagelight_{stage}_seconds", text, buckets=SECONDS, registry=own)
+            for stage, text in STAGES.items()
+        }
         self.batches = Histogram(
             "sagelight_batch_size", "Photos of a batch.", buckets=SIZES, registry=own
         )

@@ -10,14 +10,15 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from sagelight.serving.predictor import Predictor
-from sagelight.serving.server.app import make_app
+from sagelight.serving.server.app import MOST_HEAD_BYTES, Application
 from sagelight.serving.server.log import log
+from sagelight.serving.server.protocol import guarded_protocol
 from sagelight.serving.server.service import Service
-from sagelight.serving.server.settings import ServeSettings
 
 # SageMaker kills a container 30 seconds after it has asked it to stop.
 DRAIN_SECONDS = 25
+# Longer than a proxy's own, so that it is the proxy who closes a connection that nobody uses.
+KEEP_ALIVE_SECONDS = 75
 
 
 class Server(uvicorn.Server):
@@ -36,31 +37,33 @@ class Server(uvicorn.Server):
 
     def _stop(self, number: int) -> None:
         log("stopping", signal=signal.Signals(number).name, again=self.should_exit)
-        self.force_exit = self.should_exit
+        # An orchestrator may say SIGTERM twice; a person who presses Ctrl-C twice means it.
+        self.force_exit = number == signal.SIGINT and self.should_exit
         self.should_exit = True
 
 
-def run(predictor: Predictor, settings: ServeSettings, listener: socket.socket) -> None:
+def run(app: Application, service: Service, listener: socket.socket) -> None:
     """Serve on a listening socket until a signal; a second one does not wait for requests in hand."""
-    asyncio.run(_run(predictor, settings, listener))
+    asyncio.run(_run(app, service, listener))
 
 
-async def _run(predictor: Predictor, settings: ServeSettings, listener: socket.socket) -> None:
-    service = Service(predictor, settings)
+async def _run(app: Application, service: Service, listener: socket.socket) -> None:
     config = uvicorn.Config(
-        make_app(service),
-        http="h11",
+        app,
+        interface="asgi3",
+        http=guarded_protocol(service.settings.receive_seconds),
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
-        h11_max_incomplete_event_size=16_384,
-        timeout_keep_alive=75,
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     service.health.probe()
-    log("listening", port=listener.getsockname()[1], labels=len(predictor.labels))
+    log("listening", port=listener.getsockname()[1], labels=len(service.predictor.labels))
     await Server(config).serve([listener])
     service.close()
     log("stopped")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
-import numpy as np
+from PIL import Image
 
 from sagelight.serving.inference import answer
 from sagelight.serving.predictor import Predictor
@@ -16,7 +18,7 @@ from sagelight.serving.server.batching import Batcher, ModelFailure, Row
 from sagelight.serving.server.decoding import Decoding
 from sagelight.serving.server.health import Health
 from sagelight.serving.server.metrics import Metrics
-from sagelight.serving.server.refusal import busy
+from sagelight.serving.server.refusal import Refusal, busy
 from sagelight.serving.server.settings import ServeSettings, shares
 
 
@@ -64,25 +66,52 @@ class Service:
         finally:
             self.in_hand -= 1
 
-    async def answers(self, photos: list[bytes]) -> list[dict[str, Any]]:
-        """An answer for each photo, in order.
+    async def answers(self, photos: list[bytes], facts: dict[str, Any]) -> list[dict[str, Any]]:
+        """An answer for each photo, in order; where the server is tolerant, an error in place of some.
+
+        Args:
+            facts: for the log; the milliseconds of the slowest photo are put in.
 
         Raises:
             Refusal: one of them cannot be decoded.
             ModelFailure: the network failed.
         """
-        return list(await asyncio.gather(*(self._answer(photo) for photo in photos)))
+        if len(photos) == 1:
+            return [await self._answered(photos[0], facts)]
+        facts["photos"] = len(photos)
+        named = (self._named(number, photo, facts) for number, photo in enumerate(photos))
+        return list(await asyncio.gather(*named))
 
-    async def _answer(self, photo: bytes) -> dict[str, Any]:
+    async def _answered(self, photo: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._answer(photo, facts)
+        except Refusal as refusal:
+            if not self.settings.tolerant or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            # The reason alone, as `predict` lists it.
+            return {"error": str(refusal.__cause__ or refusal)}
+
+    async def _named(self, number: int, photo: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._answered(photo, facts)
+        except Refusal as refusal:
+            raise Refusal(refusal.status, f"instance {number}: {refusal}") from refusal
+
+    async def _answer(self, photo: bytes, facts: dict[str, Any]) -> dict[str, Any]:
         start = time.perf_counter()
         with self.batcher.coming():
             pixels = await self.decoding.pixels(photo)
             decoded = time.perf_counter()
             row = self.batcher.submit(pixels)
-        self.metrics.decoding.observe(decoded - start)
+        self._took("decoding", decoded - start, facts)
         labelled = answer(self.predictor.labels, await self._watched(row), self.settings.top_k)
-        self.metrics.model.observe(time.perf_counter() - decoded)
+        self._took("model", time.perf_counter() - decoded, facts)
         return labelled
+
+    def _took(self, stage: str, seconds: float, facts: dict[str, Any]) -> None:
+        self.metrics.stages[stage].observe(seconds)
+        key = f"{stage}_ms"
+        facts[key] = max(facts.get(key, 0.0), round(seconds * 1000, 2))
 
     async def _watched(self, row: asyncio.Future[Row]) -> Row:
         try:
@@ -91,9 +120,18 @@ class Service:
             self.metrics.failures.inc()
             self.health.failed(str(failure))
             raise
+        except asyncio.CancelledError:
+            # Out of time. Of an overload the next answer clears it; a network that hangs gives none.
+            self.health.failed("the network took too long to answer")
+            raise
         self.health.answered()
         return found
 
-    async def _probe(self) -> Row:
-        side = self.predictor.spec.preprocessing.image_size
-        return await self.batcher.submit(np.zeros((3, side, side), np.uint8))
+    async def _probe(self) -> None:
+        await self._answer(_tiny_photo(), {})
+
+
+def _tiny_photo() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()

@@ -200,7 +200,7 @@ def test_decoding_lends_no_more_pixels_than_it_has() -> None:
 
         await asyncio.gather(*(lender.elsewhere(task(n)) for n in (60, 50, 30, 100, 10, 90, 40)))
         assert max(most) <= 100
-        with pytest.raises(Refusal, match="Send it smaller"), lender.taking(101):
+        with pytest.raises(Refusal, match="Send less or smaller"), lender.taking(101):
             pass
         lender.close()
 

@@ -54,6 +54,14 @@ class Decoding:
         """
         return await self.elsewhere(lambda: self._pixels(photo))
 
+    async def check_sizes(self, photos: list[bytes]) -> None:
+        """Hold several photos of one request to what one of them may have.
+
+        Raises:
+            Refusal: they have more pixels (413).
+        """
+        self._check_size(await self.elsewhere(lambda: sum(_weight(photo) for photo in photos)))
+
     async def elsewhere(self, work: Callable[[], T]) -> T:
         """Do what would keep the other requests waiting in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -63,6 +71,7 @@ class Decoding:
 
     def _pixels(self, photo: bytes) -> NDArray[np.uint8]:
         try:
+            _refuse_many_scans(photo)
             with self.taking(_weight(photo)):
                 return self._preprocessing(photo)
         except UnreadableImageError as error:
@@ -75,12 +84,7 @@ class Decoding:
         Raises:
             Refusal: they never would (413).
         """
-        if pixels > self._max_pixels:
-            raise Refusal(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the photo counts as {pixels / 1e6:,.1f} megapixels (transparent ones twice, 16-bit ones "
-                f"three times); this server takes {self._max_pixels / 1e6:,.0f}. Send it smaller.",
-            )
+        self._check_size(pixels)
         with self._turn, self._changed:
             self._changed.wait_for(lambda: self._free >= pixels)
             self._free -= pixels
@@ -91,17 +95,27 @@ class Decoding:
                 self._free += pixels
                 self._changed.notify()
 
+    def _check_size(self, pixels: int) -> None:
+        if pixels > self._max_pixels:
+            raise Refusal(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"this counts as {pixels / 1e6:,.1f} megapixels (transparent ones twice, 16-bit ones "
+                f"three times); the server takes {self._max_pixels / 1e6:,.0f}. Send less or smaller.",
+            )
+
 
 def _weight(photo: bytes) -> int:
-    """Pixels of a photo by its header; 0 of what is none, which decoding says better."""
+    """Pixels of a photo by its header; 0 where decoding will say better what is wrong."""
     try:
         with Image.open(BytesIO(photo), formats=FORMATS) as image:
-            if image.format == "JPEG" and photo.count(b"\xff\xda") > MOST_SCANS:
-                raise UnreadableImageError("a JPEG of more than 100 scans")
             is_16_bit = image.mode.startswith("I;16")
             weight = WEIGHT_OF_16_BITS if is_16_bit else WEIGHTS.get(image.mode, 1)
             return image.width * image.height * weight
-    except DECODE_ERRORS as error:
-        if isinstance(error, UnreadableImageError):
-            raise
+    except DECODE_ERRORS:
         return 0
+
+
+def _refuse_many_scans(photo: bytes) -> None:
+    # The mark of a scan occurs nowhere else in the compressed data of a JPEG.
+    if photo.startswith(b"\xff\xd8") and photo.count(b"\xff\xda") > MOST_SCANS:
+        raise UnreadableImageError(f"a JPEG of more than {MOST_SCANS} scans")

@@ -51,15 +51,23 @@ class Service:
         self.decoding.close()
         self.batcher.close()
 
+    def check_room(self) -> None:
+        """Refuse early what would find no place later.
+
+        Raises:
+            Refusal: all places are taken (503).
+        """
+        if self.in_hand >= self.settings.queue:
+            raise busy(f"{self.in_hand} requests are in hand already. Try again in a second.")
+
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """A place among the requests in hand.
+        """A place among the requests in hand, for one whose body has come.
 
         Raises:
             Refusal: all are taken (503).
         """
-        if self.in_hand >= self.settings.queue:
-            raise busy(f"{self.in_hand} requests are in hand already. Try again in a second.")
+        self.check_room()
         self.in_hand += 1
         try:
             yield
@@ -73,12 +81,13 @@ class Service:
             facts: for the log; the milliseconds of the slowest photo are put in.
 
         Raises:
-            Refusal: one of them cannot be decoded.
+            Refusal: one of them cannot be decoded, or together they are too large.
             ModelFailure: the network failed.
         """
         if len(photos) == 1:
             return [await self._answered(photos[0], facts)]
         facts["photos"] = len(photos)
+        await self.decoding.check_sizes(photos)
         named = (self._named(number, photo, facts) for number, photo in enumerate(photos))
         return list(await asyncio.gather(*named))
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from bundles import make_bundle, photo
+from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS
 from sagelight.cloud.door import main as cloud
 from sagelight.cloud.endpoint import Predictor
 from sagelight.errors import CloudError
@@ -55,6 +56,7 @@ def _exported(running: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**running.environment, "SAGEMAKER_ROLE": ROLE}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("SAGELIGHT_SCHEDULER_ROLE", raising=False)
+    monkeypatch.setitem(SECONDS_BETWEEN_LOOKS, "aws", 0.1)
     photo("red", 40, 30).save("red.jpg")
 
 

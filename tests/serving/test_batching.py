@@ -62,6 +62,34 @@ def test_those_who_wait_are_computed_together_and_in_order() -> None:
     run(story())
 
 
+def test_work_alone_takes_a_place_until_it_has_ended() -> None:
+    async def story() -> None:
+        network = Network()
+        batcher = Batcher(network, 4, 0, workers=1)
+        ended = threading.Event()
+
+        def work() -> float:
+            ended.wait(10)
+            return float(batcher.rows(PIXELS[np.newaxis])[0, 0])
+
+        assert batcher.idle
+        loop = asyncio.get_running_loop()
+        alone = asyncio.create_task(batcher.alone(asyncio.ensure_future(asyncio.to_thread(work))))
+        await asyncio.sleep(0)
+        assert not batcher.idle
+        rows = [batcher.submit(numbered(n)) for n in range(3)]
+        alone.cancel()
+        await asyncio.sleep(0.02)
+        assert network.sizes == []
+        loop.call_soon(ended.set)
+        assert [float((await row)[0]) for row in rows] == [0, 1, 2]
+        assert network.sizes == [1, 3]
+        assert batcher.idle
+        batcher.close()
+
+    run(story())
+
+
 def test_two_workers_run_at_the_same_time() -> None:
     async def story() -> None:
         both = threading.Barrier(2, timeout=5)

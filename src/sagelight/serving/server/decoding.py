@@ -52,7 +52,7 @@ class Decoding:
         Raises:
             Refusal: no photo that can be decoded (400), or too large a one (413).
         """
-        return await self.elsewhere(lambda: self._pixels(photo))
+        return await self.elsewhere(lambda: self.decode(photo))
 
     async def check_sizes(self, photos: list[bytes]) -> None:
         """Hold several photos of one request to what one of them may have.
@@ -69,7 +69,8 @@ class Decoding:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _pixels(self, photo: bytes) -> NDArray[np.uint8]:
+    def decode(self, photo: bytes) -> NDArray[np.uint8]:
+        """As `pixels`, in this thread."""
         try:
             _refuse_many_scans(photo)
             with self.taking(_weight(photo)):

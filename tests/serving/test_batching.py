@@ -236,11 +236,19 @@ def test_decoding_lends_no_more_pixels_than_it_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "most"), [("RGB", 400), ("L", 400), ("RGBA", 800), ("LA", 800), ("I;16", 1200)]
+    ("mode", "kind", "most"),
+    [
+        ("RGB", "PNG", 400),
+        ("L", "JPEG", 400),
+        ("RGBA", "PNG", 800),
+        ("LA", "PNG", 800),
+        ("RGB", "WEBP", 800),
+        ("I;16", "PNG", 1200),
+    ],
 )
-def test_what_takes_more_memory_counts_more(mode: str, most: int) -> None:
+def test_what_takes_more_memory_counts_more(mode: str, kind: str, most: int) -> None:
     async def story() -> None:
-        body = encoded(Image.new(mode, (20, 20)), "PNG")
+        body = encoded(Image.new(mode, (20, 20)), kind)
         enough, little = decoding(most), decoding(most - 1)
         assert (await enough.pixels(body)).shape == (3, 8, 8)
         with pytest.raises(Refusal):

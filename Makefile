@@ -7,8 +7,9 @@ BIN := .venv/bin
 PYTEST := .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal -q
 STAMP := .venv/.installed
 SMDEBUG := .venv-smdebug
+TOOLKITS := .venv-toolkits
 
-.PHONY: demo test check coverage slow faults smdebug compat rehearse format venv lock clean
+.PHONY: demo test check coverage slow faults smdebug toolkits compat rehearse format venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
@@ -35,19 +36,34 @@ slow: $(STAMP)
 faults: $(STAMP)
 	$(BIN)/python benchmarks/faults.py
 
-# The real smdebug reads our trials, we read its own, and its hook watches a training.
-compat: $(STAMP) $(SMDEBUG)/.installed
+# The real smdebug reads our trials, we read its own, and its hook watches a training; AWS's inference toolkits answer
+# with the code of a bundle.
+compat: $(STAMP) $(SMDEBUG)/.installed $(TOOLKITS)/.installed
 	$(PYTEST) tests/compat
 
 # An environment that has smdebug: our own packages, and over them what requirements/smdebug.txt names.
 smdebug: $(SMDEBUG)/.installed
 
-$(SMDEBUG)/.installed: requirements/smdebug.txt $(STAMP)
-	$(BIN)/python -m venv --clear --without-pip $(SMDEBUG)
-	@# A .pth file there leads to our packages, and to the .pth files among them, which is how sagelight itself is found.
+# AWS's inference toolkits and TorchServe, likewise, over our own packages.
+toolkits: $(TOOLKITS)/.installed
+
+# A .pth file there leads to our packages, and to the .pth files among them, which is how sagelight itself is found.
+define over_ours
+	$(BIN)/python -m venv --clear --without-pip $(1)
 	$(BIN)/python -c "import sysconfig as s; print('import site; site.addsitedir(%r)' % s.get_path('purelib'))" \
-		> "$$($(SMDEBUG)/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/sagelight.pth"
-	$(SMDEBUG)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/smdebug.txt
+		> "$$($(1)/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/sagelight.pth"
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(2)
+endef
+
+$(SMDEBUG)/.installed: requirements/smdebug.txt $(STAMP)
+	$(call over_ours,$(SMDEBUG),$<)
+	@touch $@
+
+$(TOOLKITS)/.installed: requirements/toolkits.txt $(STAMP)
+	$(call over_ours,$(TOOLKITS),$<)
+	@# Both packages bring a folder sagemaker_inference: the other one lies apart.
+	$(TOOLKITS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(TOOLKITS)/carried \
+		$$(grep ^sagemaker-pytorch-inference== $<)
 	@touch $@
 
 # The whole SageMaker journey on this machine, compared with the local run, and what it costs on top.
@@ -76,4 +92,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv $(SMDEBUG) runs data
+	rm -rf .venv $(SMDEBUG) $(TOOLKITS) runs data

@@ -79,8 +79,10 @@ def test_accept_is_understood(bundle: Path, accept: str, content_type: str) -> N
 
 
 def test_another_accept_is_refused(bundle: Path) -> None:
-    with pytest.raises(ValueError, match="accept image/png is not supported; ask for application"):
+    message = "^accept image/png is not supported; ask for application/json or text/csv$"
+    with pytest.raises(inference.RequestError, match=message) as refused:
         answer(bundle, encoded("red"), "image/png")
+    assert refused.value.status_code == 406
 
 
 @pytest.mark.parametrize(
@@ -94,24 +96,61 @@ def test_another_accept_is_refused(bundle: Path) -> None:
         ("image/tiff; q=1", "TIFF"),
         ("application/x-image", "PNG"),
         ("image/jpeg", "PNG"),
+        ("application/octet-stream", "PNG"),
+        ("", "PNG"),
+        (None, "JPEG"),
     ],
 )
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_images_are_decoded_whatever_they_are_called(
-    content_type: str, image_format: str, kind: Any
+    content_type: str | None, image_format: str, kind: Any
 ) -> None:
     assert inference.input_fn(kind(encoded("red", image_format)), content_type).size == (20, 18)
 
 
-@pytest.mark.parametrize("content_type", ["application/x-npy", "application/json", "text/csv", ""])
+@pytest.mark.parametrize("content_type", ["application/x-npy", "application/json", "text/csv"])
 def test_other_content_is_refused(content_type: str) -> None:
-    with pytest.raises(ValueError, match=r"is not supported; send one image as one of image/jpeg"):
+    message = f"^content type {content_type} is not served; send the bytes of one image as image/"
+    with pytest.raises(inference.RequestError, match=message) as refused:
         inference.input_fn(b"[1]", content_type)
+    assert (refused.value.status_code, refused.value.phrase) == (415, "Unsupported Media Type")
 
 
-def test_a_body_that_is_no_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="known format"):
-        inference.input_fn(b"no photo", "image/jpeg")
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"no photo", "^the body is no image that can be read: not an image of a known format"),
+        (encoded("red")[:99], "^the body is no image that can be read: "),
+        (b"", "^the request has no body; send one image in it$"),
+        (None, "^the request has no body"),
+    ],
+)
+def test_a_body_that_is_no_image_is_refused(body: bytes | None, message: str) -> None:
+    with pytest.raises(inference.RequestError, match=message) as refused:
+        inference.input_fn(body, "image/jpeg")
+    assert (refused.value.status_code, refused.value.phrase) == (400, "Bad Request")
+    assert isinstance(refused.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({}, 1),
+        ({"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}, 4),
+        ({"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}, 8),
+        ({"SAGEMAKER_MODEL_SERVER_WORKERS": "50"}, 1),
+        ({"SAGEMAKER_TS_BATCH_SIZE": "1", "SAGEMAKER_MODEL_SERVER_WORKERS": "4"}, 8),
+        ({"SAGEMAKER_TS_MAX_WORKERS": "3"}, 2),
+    ],
+)
+def test_the_model_servers_processes_share_the_cores(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], threads: int
+) -> None:
+    monkeypatch.setattr(inference.os, "sched_getaffinity", lambda _: set(range(8)))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    options = inference.model_fn(str(bundle)).session.get_session_options()
+    assert options.intra_op_num_threads == threads
 
 
 def test_the_code_in_a_bundle_needs_nothing_of_sagelight(bundle: Path, tmp_path: Path) -> None:

@@ -9,15 +9,21 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sagelight.bundle.preprocessing import MAX_PIXELS
 from sagelight.cli import guarded
 from sagelight.config.setting import AUTO, Limits, hints, walk
 from sagelight.container.paths import JobPaths
 from sagelight.errors import ConfigError
+from sagelight.serving.inference import BATCH
 from sagelight.serving.server.command import run_serve
 from sagelight.serving.server.settings import ServeSettings
 
 PREFIX = "SAGELIGHT_"
 PORT = "SAGEMAKER_BIND_TO_PORT"
+# What SageMaker says to the container of a batch transform job, with the PAYLOAD in MB.
+PAYLOAD = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
+# The largest photo that can be decoded, where each of its pixels counts three times.
+BATCH_MEGAPIXELS = 3 * MAX_PIXELS // 10**6
 WORDS: dict[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 READERS: dict[type, Callable[[str], Any]] = {
     int: int,
@@ -53,11 +59,21 @@ def container_settings(variables: Mapping[str, str], words: list[str]) -> ServeS
     settings.bundle = str(JobPaths.here().model)
     if PORT in variables:
         settings.port = _parsed("port", PORT, variables[PORT])
+    if variables.get(BATCH) == "true":
+        _prepare_for_batches(settings, variables)
     for name, _ in walk(ServeSettings):
         variable = PREFIX + name.upper()
         if variable in variables:
             setattr(settings, name, _parsed(name, variable, variables[variable]))
     return settings
+
+
+def _prepare_for_batches(settings: ServeSettings, variables: typing.Mapping[str, str]) -> None:
+    """In batch transform the photos are the owner's own: what `predict` takes is taken, and one bad photo is an answer."""
+    settings.tolerant = True
+    settings.max_megapixels = BATCH_MEGAPIXELS
+    if PAYLOAD in variables:
+        settings.max_body_bytes = _parsed("max_body_bytes", PAYLOAD, variables[PAYLOAD]) * 2**20
 
 
 def _parsed(name: str, variable: str, text: str) -> Any:

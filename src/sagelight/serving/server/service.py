@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ class Service:
             self.in_hand -= 1
 
     async def answers(self, photos: list[bytes], facts: dict[str, Any]) -> list[dict[str, Any]]:
-        """An answer for each photo, in order.
+        """An answer for each photo, in order; where the server is tolerant, an error in place of some.
 
         Args:
             facts: for the log; the milliseconds of the slowest photo are put in.
@@ -85,15 +86,24 @@ class Service:
             ModelFailure: the network failed.
         """
         if len(photos) == 1:
-            return [await self._answer(photos[0], facts)]
+            return [await self._answered(photos[0], facts)]
         facts["photos"] = len(photos)
         await self.decoding.check_sizes(photos)
         named = (self._named(number, photo, facts) for number, photo in enumerate(photos))
         return list(await asyncio.gather(*named))
 
-    async def _named(self, number: int, photo: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+    async def _answered(self, photo: bytes, facts: dict[str, Any]) -> dict[str, Any]:
         try:
             return await self._answer(photo, facts)
+        except Refusal as refusal:
+            if not self.settings.tolerant or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            # The reason alone, as `predict` lists it.
+            return {"error": str(refusal.__cause__ or refusal)}
+
+    async def _named(self, number: int, photo: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._answered(photo, facts)
         except Refusal as refusal:
             raise Refusal(refusal.status, f"instance {number}: {refusal}") from refusal
 

@@ -46,6 +46,10 @@ class ServeSettings:
     max_megapixels: int = setting(
         50, "Largest photo, and all that are decoded at the same time.", least=1
     )
+    tolerant: bool = setting(
+        False,
+        "Answer a photo that cannot be read with 200 and its error; batch transform would end at another status.",
+    )
     top_k: int = setting(5, "Labels listed in an answer, best first.", least=1)
     url_hosts: list[str] = setting(
         [], "Hosts from which photos may be fetched by URL; none, so that is off."

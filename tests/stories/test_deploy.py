@@ -352,17 +352,17 @@ def test_without_a_rehearsal_that_stays_deploy_is_one_until_ctrl_c(
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
         preexec_fn=hear_ctrl_c,
     )
-    assert process.stdout is not None
-    printed = next(line for line in process.stdout if "cloud.endpoint_url=" in line)
-    words = printed.replace("photo.jpg", "red.jpg").split()[2:]
-    found = json.loads(typed(capsys, *words))
-    assert found["label"] == "red"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0
-    assert process.stderr is not None
-    assert "ending the rehearsal and its endpoint" in process.stderr.read()
-    process.stdout.close()
-    process.stderr.close()
+    with process:
+        try:
+            assert process.stdout is not None
+            printed = next(line for line in process.stdout if "cloud.endpoint_url=" in line)
+            words = printed.replace("photo.jpg", "red.jpg").split()[2:]
+            assert json.loads(typed(capsys, *words))["label"] == "red"
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+        assert process.stderr is not None
+        assert "ending the rehearsal and its endpoint" in process.stderr.read()
 
 
 def test_a_job_is_deployed_by_its_name(

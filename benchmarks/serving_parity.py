@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -87,6 +88,24 @@ def predict(photos: Photos, scratch: Path) -> Answers:
     }
 
 
+def transform(photos: Photos, scratch: Path) -> Answers:
+    """Batch transform, in the rehearsal of SageMaker; its table is that of `predict`."""
+    # Not all photos where the test photos have a folder of their own.
+    shared = os.path.commonpath(photos.paths)
+    output = scratch / "transformed.jsonl"
+    words = [f"bundle={photos.bundle}", f"input={photos.root / shared}", f"output={output}"]
+    more = [f"top_k={len(photos.labels)}", "cloud=rehearsal"]
+    command = [sys.executable, str(ROOT / "launch" / "sagemaker.py"), "transform", *words, *more]
+    subprocess.run(command, check=True, capture_output=True)
+    lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    return {
+        (Path(shared) / line["file"]).as_posix(): Answer(
+            line["label"], {e["label"]: e["confidence"] for e in line["top"]}
+        )
+        for line in lines
+    }
+
+
 def server(photos: Photos, scratch: Path) -> Answers:
     first = (photos.root / photos.paths[0]).read_bytes()
     found = {}
@@ -124,6 +143,7 @@ def toolkit(photos: Photos, scratch: Path) -> Answers:
 WAYS: dict[str, Callable[[Photos, Path], Answers]] = {
     "training's evaluation": training,
     "local predict": predict,
+    "batch transform": transform,
     "server": server,
     "AWS's toolkit": toolkit,
 }

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bundles import LABELS, make_bundle, make_photos, photo
@@ -17,7 +18,7 @@ from sagelight.errors import BundleError, DataError, SagelightError
 from sagelight.serving import stream as stream_module
 from sagelight.serving.batch import PredictSettings, run_predict
 from sagelight.serving.predictor import Predictor
-from sagelight.serving.stream import answers, image_files
+from sagelight.serving.stream import Pixels, answers, image_files
 
 
 def predict(bundle: Path, source: Path, output: Path | None = None, **entries: int) -> None:
@@ -193,8 +194,9 @@ def test_names_that_are_not_utf8_are_written_readably(bundle: Path, tmp_path: Pa
         assert "\ufffd.png" in (tmp_path / f"labels.{ending}").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("runs", [1, 3])
 def test_decoding_stays_a_few_batches_ahead(
-    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, runs: int
 ) -> None:
     decoded, lock, pixels = [], threading.Lock(), stream_module._pixels
 
@@ -205,12 +207,52 @@ def test_decoding_stays_a_few_batches_ahead(
 
     monkeypatch.setattr(stream_module, "_pixels", counted)
     files = image_files(photos) * 20
-    running = answers(Predictor.load(bundle), photos, files, batch_size=4, workers=3)
+    running = answers(Predictor.load(bundle), photos, files, batch_size=4, workers=3, runs=runs)
     assert next(running).file == files[0]
-    assert len(decoded) <= 3 * 4
+    # The batch that is answered, those in the network's hands, and the next one.
+    assert len(decoded) <= (runs + 2) * 4
     running.close()
-    assert len(decoded) <= 3 * 4
-    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+    assert len(decoded) <= (runs + 2) * 4
+    assert not threads_left()
+
+
+def threads_left() -> list[str]:
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith(("decode", "predict"))]
+
+
+def test_batches_are_computed_side_by_side_and_answered_in_order(
+    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, files = Predictor.load(bundle), image_files(photos)
+    expected = list(answers(predictor, photos, files, batch_size=4, workers=2))
+    together, compute = threading.Barrier(2, timeout=20), predictor.probabilities
+
+    def meeting(pixels: Pixels) -> np.ndarray:
+        together.wait()
+        return compute(pixels)
+
+    monkeypatch.setattr(predictor, "probabilities", meeting)
+    # 15 photos are four batches, of which two meet each time.
+    found = list(answers(predictor, photos, files, batch_size=4, workers=2, runs=2))
+    assert [answer.file for answer in found] == files
+    for one, other in zip(expected, found, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+
+
+def test_a_failing_network_ends_the_stream(
+    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor.load(bundle)
+
+    def fail(pixels: Pixels) -> np.ndarray:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(predictor, "probabilities", fail)
+    files = image_files(photos) * 20
+    with pytest.raises(RuntimeError, match="out of memory"):
+        next(answers(predictor, photos, files, batch_size=4, workers=2, runs=2))
+    assert not threads_left()
 
 
 def test_rows_do_not_depend_on_the_batch(tmp_path: Path, photos: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -40,10 +41,7 @@ def write_bundle(
     Raises:
         RuntimeError: `write_model` left one of its files out.
     """
-    scratch = folder.with_name(f".bundle.{os.getpid()}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
+    with _replacing(folder) as scratch:
         write_model(scratch)
         missing = [name for name in MODEL_FILES if not (scratch / name).is_file()]
         if missing:
@@ -52,6 +50,35 @@ def write_bundle(
         write_json(scratch / "bundle.json", spec.to_dict())
         write_json(scratch / "metrics.json", dict(metrics))
         write_text(scratch / "README.md", render_card(spec, metrics, facts))
+
+
+def derive_bundle(source: Path, folder: Path, spec: BundleSpec, model: Path, section: str) -> None:
+    """Write a bundle to `folder` that is `source` with another model.onnx.
+
+    Args:
+        spec: its bundle.json.
+        model: the file that becomes its model.onnx.
+        section: markdown that its model card says before all others.
+    """
+    with _replacing(folder) as scratch:
+        for name in ("metrics.json", "model.safetensors"):
+            shutil.copyfile(source / name, scratch / name)
+        shutil.copyfile(model, scratch / "model.onnx")
+        _write_code(scratch / "code")
+        write_json(scratch / "bundle.json", spec.to_dict())
+        card = (source / "README.md").read_text(encoding="utf-8")
+        before, mark, after = card.partition("\n## ")
+        write_text(scratch / "README.md", f"{before}\n{section}\n{mark}{after}")
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A scratch folder that takes the place of `folder` when the block is through, and is gone otherwise."""
+    scratch = folder.with_name(f".bundle.{os.getpid()}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
         _sync(scratch)
         _put_in_place(scratch, folder)
     except BaseException:

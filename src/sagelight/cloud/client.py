@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from sagelight.cloud.extra import require_aws
@@ -12,6 +13,7 @@ from sagelight.errors import CloudError
 
 ATTEMPTS = 8
 _SECONDS = 30
+_ANSWER_SECONDS = 70
 # The rehearsal asks for a key and takes any.
 _REHEARSED = {"aws_access_key_id": "rehearsal", "aws_secret_access_key": "rehearsal"}
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired")
@@ -21,11 +23,13 @@ _UNKNOWN_KEY = (
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
 )
+_BUSY = ("ThrottlingException", "Throttling", "ServiceUnavailable", "ModelNotReadyException")
+_FEWER_JOBS = "another cloud.instance_type or fewer hpo.max_parallel_jobs"
 _FORBIDDEN = ("AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation")
 
 
 class Aws:
-    """The three services that a job needs, at AWS or where `cloud.endpoint_url` says."""
+    """The services that jobs and endpoints need, at AWS or where `cloud.endpoint_url` says."""
 
     def __init__(self, cloud: CloudSettings, region: str) -> None:
         """Opens no connection.
@@ -51,9 +55,44 @@ class Aws:
         def client(service: str) -> Any:
             return session.client(service, endpoint_url=cloud.endpoint_url, config=config)
 
-        self.sagemaker = client("sagemaker")
-        self.s3 = client("s3")
-        self.logs = client("logs")
+        def patient(service: str) -> Any:
+            # An answer of an endpoint may take 60 s, and is then not asked for again and again.
+            asking = config.merge(
+                Config(read_timeout=_ANSWER_SECONDS, retries={"mode": "standard"})
+            )
+            return session.client(service, endpoint_url=cloud.endpoint_url, config=asking)
+
+        self._client, self._patient = client, patient
+
+    @cached_property
+    def sagemaker(self) -> Any:
+        """Jobs, models and endpoints."""
+        return self._client("sagemaker")
+
+    @cached_property
+    def s3(self) -> Any:
+        """Buckets."""
+        return self._client("s3")
+
+    @cached_property
+    def logs(self) -> Any:
+        """CloudWatch Logs."""
+        return self._client("logs")
+
+    @cached_property
+    def runtime(self) -> Any:
+        """What asks endpoints."""
+        return self._patient("sagemaker-runtime")
+
+    @cached_property
+    def scheduler(self) -> Any:
+        """EventBridge Scheduler."""
+        return self._client("scheduler")
+
+    @cached_property
+    def scaling(self) -> Any:
+        """Application Auto Scaling."""
+        return self._client("application-autoscaling")
 
 
 def error_code(error: Exception) -> str:
@@ -63,11 +102,12 @@ def error_code(error: Exception) -> str:
 
 
 @contextmanager
-def explained(doing: str) -> Iterator[None]:
+def explained(doing: str, quota: str = _FEWER_JOBS) -> Iterator[None]:
     """Turn what AWS refuses into one message.
 
     Args:
         doing: what was tried, such as `starting the job`.
+        quota: what to type where the account's quota is used up.
 
     Raises:
         CloudError: what happened, why, and what to type.
@@ -78,7 +118,7 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise CloudError(
-            f"{doing} was refused: {_said(error)}. {_advice(error)}".strip()
+            f"{doing} was refused: {_said(error)}. {_advice(error, quota)}".strip()
         ) from error
     except BotoCoreError as error:
         raise CloudError(f"{doing} failed: {_offline(error)}") from error
@@ -89,7 +129,7 @@ def _said(error: Any) -> str:
     return f"{message.rstrip('.')} ({error_code(error)})"
 
 
-def _advice(error: Any) -> str:
+def _advice(error: Any, quota: str) -> str:
     code, message = error_code(error), str(error).lower()
     if code in _EXPIRED:
         return "Your credentials have expired. Type aws sso login, or fetch new keys."
@@ -97,7 +137,7 @@ def _advice(error: Any) -> str:
         return "AWS does not know your credentials. Type aws configure."
     if code == "ResourceLimitExceeded":
         return (
-            "Your account's quota is used up. Type another cloud.instance_type or fewer hpo.max_parallel_jobs, "
+            f"Your account's quota is used up. Type {quota}, "
             "or ask for more in the console under Service Quotas."
         )
     if code in ("PermanentRedirect", "301", "AuthorizationHeaderMalformed"):
@@ -106,6 +146,12 @@ def _advice(error: Any) -> str:
         return "Type cloud.bucket=NAME of a bucket that exists."
     if code in _FORBIDDEN:
         return "Your credentials may not do that. Type another cloud.bucket or cloud.role, or ask who manages them."
+    if code in _BUSY:
+        return "Wait a little, then repeat the same command."
+    if code == "ModelError":
+        return "The endpoint's own container refused it; its log is in /aws/sagemaker/Endpoints."
+    if "endpoint" in message and "find" in message:
+        return "Type cleanup all=true dry_run=true for a list of your endpoints, and cloud.region=REGION of where it is."
     if code == "ValidationException" and "image" in message:
         return "Type cloud.image=URI of an image that the role can pull, or cloud.image=auto."
     return ""

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 @cache
-def service_model() -> ServiceModel:
-    """The SageMaker API, as the installed botocore describes it."""
+def service_model(service: str = "sagemaker") -> ServiceModel:
+    """The API of an AWS service, as the installed botocore describes it."""
     from botocore.loaders import Loader
     from botocore.model import ServiceModel
 
-    description = Loader().load_service_model("sagemaker", "service-2")
-    return ServiceModel(description, "sagemaker")
+    description = Loader().load_service_model(service, "service-2")
+    return ServiceModel(description, service)
 
 
-def violations(operation: str, request: Mapping[str, Any]) -> list[str]:
+def violations(operation: str, request: Mapping[str, Any], service: str = "sagemaker") -> list[str]:
     """Everything in `request` that the service model forbids: `path: what`, in the request's order.
 
     Args:
         operation: such as `CreateTrainingJob`.
     """
-    shape = service_model().operation_model(operation).input_shape
+    shape = service_model(service).operation_model(operation).input_shape
     return list(_check(request, shape, ""))
 
 
@@ -128,10 +128,19 @@ def _join(path: str, name: str) -> str:
 
 
 def _in_python(pattern: str) -> str:
-    """AWS writes Java patterns; the Unicode classes in them, all in tags, have a shorter name in Python."""
-    return pattern.replace(r"\p{L}", r"\w").replace(r"\p{N}", r"\d").replace(r"\p{Z}", r"\s")
+    """AWS writes Java patterns; the Unicode classes in them have other names in Python, which knows no surrogates."""
+    for java, python in _JAVA:
+        pattern = pattern.replace(java, python)
+    return pattern
 
 
+_JAVA = (
+    (r"\p{L}", r"\w"),
+    (r"\p{N}", r"\d"),
+    (r"\p{Z}", r"\s"),
+    (r"\p{Print}", "[ -~]"),
+    (r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF"),
+)
 _CHECKERS = {
     "structure": _structure,
     "list": _list,

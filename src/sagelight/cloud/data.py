@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,15 @@ def photos(index: ImageIndex) -> Cargo:
     return _cargo("data", {name: index.root / name for name in names})
 
 
+def loose_photos(root: Path, names: Sequence[str]) -> Cargo:
+    """Photos below `root` that lie in the bucket one by one, because batch transform makes a request of each object.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    return _cargo("photos", {name: root / name for name in sorted(names)})
+
+
 def weights_file(path: Path) -> Cargo:
     """One state dict."""
     return _cargo("weights", {path.name: path})
@@ -83,5 +92,5 @@ def _digest(path: Path) -> tuple[int, str]:
             return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read: {error.strerror}. Mend it or take it out of data.root."
+            f"{path} cannot be read: {error.strerror}. Mend it or take it out of its folder."
         ) from error

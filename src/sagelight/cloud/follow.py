@@ -11,9 +11,21 @@ from typing import Any
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.errors import CloudError
 
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 ENDED = ("Completed", "Failed", "Stopped")
-TRAINING, TUNING = "training", "tuning"
+TRAINING, TUNING, TRANSFORM, PROCESSING = "training", "tuning", "transform", "processing"
+LEARNING = (TRAINING, TUNING)
+KINDS = (*LEARNING, TRANSFORM, PROCESSING)
+STATUS = {
+    TRAINING: "TrainingJobStatus",
+    TUNING: "HyperParameterTuningJobStatus",
+    TRANSFORM: "TransformJobStatus",
+    PROCESSING: "ProcessingJobStatus",
+}
+LOG_GROUPS = {
+    TRAINING: "/aws/sagemaker/TrainingJobs",
+    TRANSFORM: "/aws/sagemaker/TransformJobs",
+    PROCESSING: "/aws/sagemaker/ProcessingJobs",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +33,7 @@ class JobState:
     """A job as the service describes it.
 
     Attributes:
-        kind: `training` or `tuning`.
+        kind: `training`, `tuning`, `transform` or `processing`.
         described: the answer of Describe...Job.
     """
 
@@ -31,8 +43,7 @@ class JobState:
 
     @property
     def status(self) -> str:
-        key = "TrainingJobStatus" if self.kind == TRAINING else "HyperParameterTuningJobStatus"
-        return str(self.described[key])
+        return str(self.described[STATUS[self.kind]])
 
     @property
     def ended(self) -> bool:
@@ -52,8 +63,9 @@ class JobState:
 
     @property
     def reason(self) -> str:
-        """Why it failed, or an empty text."""
-        return readable_reason(str(self.described.get("FailureReason", "")))
+        """Why it failed, or what its program said at its end, or an empty text."""
+        said = self.described.get("FailureReason") or self.described.get("ExitMessage") or ""
+        return readable_reason(str(said))
 
 
 def readable_reason(text: str) -> str:
@@ -63,7 +75,7 @@ def readable_reason(text: str) -> str:
     return found.group(1) if found else text
 
 
-def look_up(aws: Aws, name: str, kinds: tuple[str, ...] = (TRAINING, TUNING)) -> JobState | None:
+def look_up(aws: Aws, name: str, kinds: tuple[str, ...] = LEARNING) -> JobState | None:
     """Describe a job of one of these kinds; None when there is no such job.
 
     Raises:
@@ -76,6 +88,8 @@ def look_up(aws: Aws, name: str, kinds: tuple[str, ...] = (TRAINING, TUNING)) ->
         TUNING: lambda: aws.sagemaker.describe_hyper_parameter_tuning_job(
             HyperParameterTuningJobName=name
         ),
+        TRANSFORM: lambda: aws.sagemaker.describe_transform_job(TransformJobName=name),
+        PROCESSING: lambda: aws.sagemaker.describe_processing_job(ProcessingJobName=name),
     }
     for kind in kinds:
         with explained(f"looking up {name}"):
@@ -87,7 +101,7 @@ def look_up(aws: Aws, name: str, kinds: tuple[str, ...] = (TRAINING, TUNING)) ->
     return None
 
 
-def find_job(aws: Aws, name: str, kinds: tuple[str, ...] = (TRAINING, TUNING)) -> JobState:
+def find_job(aws: Aws, name: str, kinds: tuple[str, ...] = LEARNING) -> JobState:
     """Describe a job of one of these kinds.
 
     Raises:
@@ -96,7 +110,7 @@ def find_job(aws: Aws, name: str, kinds: tuple[str, ...] = (TRAINING, TUNING)) -
     found = look_up(aws, name, kinds)
     if found is None:
         raise CloudError(
-            f"job={name}: there is no such training or tuning job in {aws.sagemaker.meta.region_name}. "
+            f"job={name}: there is no such {' or '.join(kinds)} job in {aws.sagemaker.meta.region_name}. "
             "Type job=NAME as it was printed when the job started, and cloud.region=REGION of where that was."
         )
     return found
@@ -105,16 +119,17 @@ def find_job(aws: Aws, name: str, kinds: tuple[str, ...] = (TRAINING, TUNING)) -
 def _is_absent(error: Any) -> bool:
     message = str(error).lower()
     return error_code(error) in ("ResourceNotFound", "ValidationException") and (
-        "not found" in message or "can't find" in message or "pattern" in message or "32" in message
+        "not found" in message or "find" in message or "pattern" in message or "32" in message
     )
 
 
 @dataclass
 class LogTail:
-    """The log of one training job, read as it grows."""
+    """The log of one training or transform job, read as it grows."""
 
     aws: Aws
     job: str
+    group: str = LOG_GROUPS[TRAINING]
     _tokens: dict[str, str] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
@@ -123,7 +138,7 @@ class LogTail:
             while True:
                 known = self._tokens.get(stream)
                 answer = self.aws.logs.get_log_events(
-                    logGroupName=LOG_GROUP,
+                    logGroupName=self.group,
                     logStreamName=stream,
                     startFromHead=True,
                     **({"nextToken": known} if known else {}),
@@ -139,7 +154,7 @@ class LogTail:
 
         try:
             found = self.aws.logs.describe_log_streams(
-                logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self.job}/"
+                logGroupName=self.group, logStreamNamePrefix=f"{self.job}/"
             )
         except ClientError as error:
             if error_code(error) == "ResourceNotFoundException":
@@ -148,8 +163,8 @@ class LogTail:
         return [stream["logStreamName"] for stream in found["logStreams"]]
 
 
-def follow(aws: Aws, name: str, seconds: float) -> JobState:
-    """Print a job's log, or a study's progress, until it ends.
+def follow(aws: Aws, name: str, seconds: float, kinds: tuple[str, ...] = LEARNING) -> JobState:
+    """Print a training's log, and what any job is doing, until it ends.
 
     Args:
         seconds: between two looks.
@@ -159,7 +174,6 @@ def follow(aws: Aws, name: str, seconds: float) -> JobState:
         KeyboardInterrupt: on Ctrl-C; the job goes on.
     """
     tail, said = LogTail(aws, name), ""
-    kinds: tuple[str, ...] = (TRAINING, TUNING)
     while True:
         state = find_job(aws, name, kinds)
         kinds = (state.kind,)

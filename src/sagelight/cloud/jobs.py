@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagelight.cloud.client import Aws, explained
-from sagelight.cloud.follow import TRAINING, TUNING, LogTail, find_job
+from sagelight.cloud.follow import (
+    KINDS,
+    LOG_GROUPS,
+    PROCESSING,
+    TRAINING,
+    TRANSFORM,
+    TUNING,
+    LogTail,
+    find_job,
+)
 from sagelight.cloud.place import find_place
 from sagelight.cloud.results import fetch_results, state_of, trials
 from sagelight.cloud.settings import CloudSettings
@@ -16,13 +25,23 @@ from sagelight.config.setting import AUTO, group, setting
 from sagelight.errors import CloudError, ConfigError
 from sagelight.tuning.trials import table
 
+_STOP: dict[str, Callable[[Any, str], Any]] = {
+    TRAINING: lambda client, name: client.stop_training_job(TrainingJobName=name),
+    TUNING: lambda client, name: client.stop_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName=name
+    ),
+    TRANSFORM: lambda client, name: client.stop_transform_job(TransformJobName=name),
+    PROCESSING: lambda client, name: client.stop_processing_job(ProcessingJobName=name),
+}
 # Of the longest state of a rule, NoIssuesFound.
 STATUS_WIDTH = 13
 
 
 @dataclass
 class JobSettings:
-    job: str | None = setting(None, "Name of a training or tuning job, as it was printed.")
+    job: str | None = setting(
+        None, "Name of a training, tuning, transform or Clarify job, as it was printed."
+    )
     cloud: CloudSettings = group(CloudSettings)
 
 
@@ -40,7 +59,7 @@ def run_status(settings: JobSettings) -> None:
         CloudError: no such job.
     """
     aws, name = _aws(settings)
-    state = find_job(aws, name)
+    state = find_job(aws, name, KINDS)
     print(f"{name}: {state.doing}" + (f": {state.reason}" if state.reason else ""))
     for line in rule_lines(state.described):
         print(line)
@@ -59,19 +78,19 @@ def rule_lines(described: Mapping[str, Any]) -> Iterator[str]:
 
 
 def run_logs(settings: JobSettings) -> None:
-    """Print the log of a training job as far as it has come.
+    """Print the log of a training, transform or Clarify job as far as it has come.
 
     Raises:
         CloudError: no such job, or a tuning job, whose trials have the logs.
     """
     aws, name = _aws(settings)
-    state = find_job(aws, name)
-    if state.kind != TRAINING:
+    state = find_job(aws, name, KINDS)
+    if state.kind == TUNING:
         first = next(iter(trials(aws, name)), None)
         example = first.name if first else "TRIAL"
         raise CloudError(f"{name} is a study; its trials have the logs. Type logs job={example}.")
     with explained(f"reading the log of {name}"):
-        for line in LogTail(aws, name).lines():
+        for line in LogTail(aws, name, LOG_GROUPS[state.kind]).lines():
             print(line)
 
 
@@ -82,15 +101,12 @@ def run_stop(settings: JobSettings) -> None:
         CloudError: no such job.
     """
     aws, name = _aws(settings)
-    state = find_job(aws, name)
+    state = find_job(aws, name, KINDS)
     if state.ended:
         print(f"{name} has ended already: {state.doing}")
         return
     with explained(f"stopping {name}"):
-        if state.kind == TRAINING:
-            aws.sagemaker.stop_training_job(TrainingJobName=name)
-        else:
-            aws.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        _STOP[state.kind](aws.sagemaker, name)
     print(f"{name} is stopping")
 
 

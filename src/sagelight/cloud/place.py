@@ -21,6 +21,8 @@ from sagelight.errors import CloudError, suggestion
 
 FRAMEWORK = "pytorch-amzn2023"
 DEBUGGER = "debugger"
+CLARIFY = "clarify"
+SERVING = "pytorch"
 NO_ACCOUNT = "000000000000"
 ASSUMED_REGION = "us-east-1"
 ROLE_VARIABLE = "SAGEMAKER_ROLE"
@@ -98,6 +100,28 @@ def image_uri(region: str, instance_type: str) -> str:
     return f"{_registry(account, region)}/{version['repository']}:{tag}"
 
 
+def serving_image_uri(region: str, setting: str) -> tuple[str, str]:
+    """The newest version of AWS's PyTorch inference image in the same table, and its URI for CPUs.
+
+    Args:
+        setting: what a person types to choose another image, for messages.
+
+    Raises:
+        CloudError: the table knows no such region.
+    """
+    versions = _sdk_table(SERVING)["inference"]["versions"]
+    newest = max(versions, key=lambda text: [int(part) for part in text.split(".")])
+    version = versions[newest]
+    account = version["registries"].get(region)
+    if account is None:
+        raise CloudError(
+            f"cloud.region={region}: AWS has no PyTorch inference image there."
+            f"{suggestion(region, version['registries'])} Type another region, or {setting}=URI."
+        )
+    tag = f"{newest}-cpu-{version['py_versions'][-1]}"
+    return newest, f"{_registry(account, region)}/{version['repository']}:{tag}"
+
+
 def rules_image_uri(region: str) -> str:
     """AWS's image that evaluates Debugger's rules, from the same table.
 
@@ -110,6 +134,22 @@ def rules_image_uri(region: str) -> str:
         raise CloudError(
             f"debugger.cloud=true: AWS has no Debugger rules in {region}."
             f"{suggestion(region, version['registries'])} Type debugger.cloud=false, or another cloud.region."
+        )
+    return f"{_registry(account, region)}/{version['repository']}:{tag}"
+
+
+def clarify_image_uri(region: str) -> str:
+    """Clarify's image, from the same table.
+
+    Raises:
+        CloudError: the table knows no such region.
+    """
+    ((tag, version),) = _sdk_table(CLARIFY)["processing"]["versions"].items()
+    account = version["registries"].get(region)
+    if account is None:
+        raise CloudError(
+            f"cloud.region={region}: AWS has no Clarify there.{suggestion(region, version['registries'])} "
+            "Type another cloud.region, or explain the photos on this machine: python launch/local.py explain"
         )
     return f"{_registry(account, region)}/{version['repository']}:{tag}"
 

@@ -21,6 +21,8 @@ from sagelight.tuning.settings import HpoSettings
 from sagelight.tuning.study import Study, maximizes
 
 OBJECTIVE = "objective"
+# The tag of everything that this project creates.
+OURS = "sagelight"
 PROGRAM = "sagelight_job.py"
 TRAINING_JOB = "CreateTrainingJob"
 TUNING_JOB = "CreateHyperParameterTuningJob"
@@ -109,7 +111,7 @@ def training_request(study: Study, place: Place, payload: Payload) -> Request:
         **_training(cloud, place, payload),
         "HyperParameters": _hyperparameters(place, payload, cloud),
         "ResourceConfig": _resources(cloud, cloud.keep_alive_seconds),
-        "Tags": _tags(cloud),
+        "Tags": tags_of(cloud),
     }
     if asks_debugger(study):
         output = body["OutputDataConfig"]["S3OutputPath"]
@@ -138,7 +140,7 @@ def tuning_request(study: Study, place: Place, payload: Payload) -> Request:
     body: dict[str, Any] = {
         "HyperParameterTuningJobConfig": _tuning(study),
         "TrainingJobDefinition": definition,
-        "Tags": _tags(cloud),
+        "Tags": tags_of(cloud),
     }
     if hpo.warm_start:
         body["WarmStartConfig"] = {
@@ -181,8 +183,8 @@ def _training(cloud: CloudSettings, place: Place, payload: Payload) -> dict[str,
     }
     return _with(
         common,
-        Environment=_pairs(cloud.environment),
-        VpcConfig=_vpc(cloud),
+        Environment=pairs_of(cloud.environment),
+        VpcConfig=vpc_of(cloud),
         RetryStrategy={"MaximumRetryAttempts": cloud.retries} if cloud.retries else None,
     )
 
@@ -192,7 +194,7 @@ def _environment(cloud: CloudSettings, payload: Payload) -> dict[str, str]:
     ours = {"PIP_QUIET": "1"}
     if payload.commit:
         ours[COMMIT_VARIABLE] = payload.commit
-    return ours | (_pairs(cloud.environment) or {})
+    return ours | (pairs_of(cloud.environment) or {})
 
 
 def _hyperparameters(place: Place, payload: Payload, cloud: CloudSettings) -> dict[str, str]:
@@ -309,18 +311,21 @@ def _completion(hpo: HpoSettings) -> dict[str, Any] | None:
     return criteria or None
 
 
-def _vpc(cloud: CloudSettings) -> dict[str, list[str]] | None:
+def vpc_of(cloud: CloudSettings) -> dict[str, list[str]] | None:
+    """VpcConfig, or None where no walls are asked for."""
     if not cloud.subnets and not cloud.security_groups:
         return None
     return {"SecurityGroupIds": list(cloud.security_groups), "Subnets": list(cloud.subnets)}
 
 
-def _tags(cloud: CloudSettings) -> list[dict[str, str]]:
-    tags = {"sagelight": "true"} | (_pairs(cloud.tags) or {})
+def tags_of(cloud: CloudSettings) -> list[dict[str, str]]:
+    """The tag by which everything of ours is found again, and the person's own."""
+    tags = {OURS: "true"} | (pairs_of(cloud.tags) or {})
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def _pairs(texts: list[str]) -> dict[str, str] | None:
+def pairs_of(texts: list[str]) -> dict[str, str] | None:
+    """`KEY=VALUE` texts as a mapping; None where there are none."""
     pairs = {}
     for text in texts:
         name, _, value = text.partition("=")

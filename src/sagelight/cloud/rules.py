@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from sagelight.cloud.debugger import debugger_problems
-from sagelight.cloud.request import OBJECTIVE, max_wait_seconds
+from sagelight.cloud.request import OBJECTIVE, OURS, max_wait_seconds
+from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import AUTO
 from sagelight.data.settings import PHOTOS_OF_A_PROCESS, least_batch
 from sagelight.training.metric_line import COLUMNS, format_line, metric_definitions
@@ -37,8 +38,8 @@ def broken_rules(
     """
     rules: list[Callable[[Study], Iterator[str]]] = [
         _spot,
+        lambda study: cloud_problems(study.config.cloud),
         _walls,
-        _pairs,
         _objective_printed,
         debugger_problems,
     ]
@@ -91,22 +92,32 @@ def _spot(study: Study) -> Iterator[str]:
         )
 
 
-def _walls(study: Study) -> Iterator[str]:
-    cloud = study.config.cloud
+def cloud_problems(cloud: CloudSettings) -> Iterator[str]:
+    """What is wrong with a VPC, tags or environment variables, of whatever they are for."""
     if bool(cloud.subnets) != bool(cloud.security_groups):
         yield "a VPC needs both cloud.subnets=[...] and cloud.security_groups=[...]"
+    for name in ("tags", "environment"):
+        yield from pair_problems(f"cloud.{name}", getattr(cloud, name))
+    for text in cloud.tags:
+        if text.startswith((OURS, "aws:")):
+            owner = "sagelight's" if text.startswith(OURS) else "AWS's"
+            yield f"cloud.tags: {text}: tags that begin so are {owner} own. Type another name"
+
+
+def pair_problems(setting: str, texts: Iterable[str]) -> Iterator[str]:
+    """Those of a setting's texts that are no KEY=VALUE."""
+    for text in texts:
+        if "=" not in text:
+            yield f"{setting}: {text} is no KEY=VALUE"
+
+
+def _walls(study: Study) -> Iterator[str]:
+    cloud = study.config.cloud
     if cloud.network_isolation and cloud.image == AUTO:
         yield (
             "cloud.network_isolation=true: AWS's image installs our requirements from the network when the job "
             "starts. Type cloud.image=URI of an image that holds requirements/train.txt"
         )
-
-
-def _pairs(study: Study) -> Iterator[str]:
-    for name in ("tags", "environment"):
-        for text in getattr(study.config.cloud, name):
-            if "=" not in text:
-                yield f"cloud.{name}: {text} is no KEY=VALUE"
 
 
 def _objective_printed(study: Study) -> Iterator[str]:

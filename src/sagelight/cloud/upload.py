@@ -6,6 +6,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from sagelight.cloud.client import Aws, error_code, explained
@@ -75,6 +77,22 @@ def upload_bytes(aws: Aws, bucket: str, key: str, content: bytes) -> None:
     with explained(f"uploading s3://{bucket}/{key}"):
         if dict(_listed(aws, bucket, key)).get(key) != len(content):
             _again(lambda: aws.s3.put_object(Bucket=bucket, Key=key, Body=content))
+
+
+def upload_once(
+    aws: Aws, bucket: str, key: str, made: Callable[[], AbstractContextManager[Path]]
+) -> bool:
+    """Put one file, made only when nothing lies under its key; names here are made from contents.
+
+    Returns:
+        Whether it was sent.
+    """
+    with explained(f"uploading s3://{bucket}/{key}"):
+        if key in dict(_listed(aws, bucket, key)):
+            return False
+        with made() as path:
+            _again(lambda: aws.s3.upload_file(str(path), bucket, key))
+    return True
 
 
 def is_there(aws: Aws, bucket: str, folder: str, count: int) -> bool:

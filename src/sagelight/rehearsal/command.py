@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sagelight.cli import guarded, refuse_flags
+from sagelight.cloud.endpoint_settings import SCHEDULER_VARIABLE
 from sagelight.config.setting import setting
 
 HELP = """\
-SageMaker, S3 and CloudWatch Logs on this machine, until Ctrl-C. Jobs are really executed; nothing is sent or paid.
+SageMaker, S3 and CloudWatch Logs on this machine, until Ctrl-C. Jobs are really executed, endpoints really answer;
+nothing is sent or paid.
 
   python launch/rehearsal.py port=5000
 
@@ -57,7 +59,11 @@ def _serve(words: list[str]) -> None:
     try:
         with rehearsal(settings.port) as running:
             print(f"SageMaker, S3 and logs at {running.url} until Ctrl-C. In another terminal:\n")
-            for name, value in {**running.environment, "SAGEMAKER_ROLE": ROLE}.items():
+            for name, value in {
+                **running.environment,
+                SCHEDULER_VARIABLE: ROLE,
+                "SAGEMAKER_ROLE": ROLE,
+            }.items():
                 print(f"export {name}={value}")
             sys.stdout.flush()
             ended.wait()

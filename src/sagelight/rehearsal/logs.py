@@ -13,11 +13,20 @@ SECONDS_BETWEEN_WRITES = 0.5
 
 
 class LogStream:
-    """The stream `<job>/algo-<machine>-<time>`, written in batches, in order."""
+    """A stream of a group, written in batches, in order."""
 
-    def __init__(self, logs: Any, job: str, machine: int = 1) -> None:
+    def __init__(
+        self,
+        logs: Any,
+        job: str,
+        machine: int = 1,
+        group: str = GROUP,
+        name: str | None = None,
+    ) -> None:
+        """Open a training job's `<job>/algo-<machine>-<time>`, or the stream `name` of another group."""
         self._logs = logs
-        self._name = f"{job}/algo-{machine}-{int(time.time())}"
+        self._group = group
+        self._name = name or f"{job}/algo-{machine}-{int(time.time())}"
         self._waiting: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -46,16 +55,16 @@ class LogStream:
             events, self._waiting = self._waiting, []
         if events:
             self._logs.put_log_events(
-                logGroupName=GROUP, logStreamName=self._name, logEvents=events
+                logGroupName=self._group, logStreamName=self._name, logEvents=events
             )
 
     def _create(self) -> None:
         from botocore.exceptions import ClientError
 
         try:
-            self._logs.create_log_group(logGroupName=GROUP)
+            self._logs.create_log_group(logGroupName=self._group)
         except ClientError as error:
-            # Every job writes into the same group. (A client's own exception classes are not safe among threads.)
+            # Every job of a kind writes into the same group. (A client's own exception classes are not safe among threads.)
             if error_code(error) != "ResourceAlreadyExistsException":
                 raise
-        self._logs.create_log_stream(logGroupName=GROUP, logStreamName=self._name)
+        self._logs.create_log_stream(logGroupName=self._group, logStreamName=self._name)

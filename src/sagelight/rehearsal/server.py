@@ -8,12 +8,14 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
 from sagelight.errors import CloudError
 from sagelight.rehearsal.program import load_programs
-from sagelight.rehearsal.service import Refusal, SageMaker
+from sagelight.rehearsal.refusal import Refusal
+from sagelight.rehearsal.service import SageMaker
 
 HOST = "127.0.0.1"
 # How soon the server sees that it is to stop.
@@ -23,6 +25,8 @@ ACCOUNT = "123456789012"
 TARGET = "SageMaker."
 # A request to this path and a training job's name takes its spot machine away.
 INTERRUPT = "/rehearsal/interrupt/"
+# SageMaker Runtime has no target in a header: its operations are paths.
+ENDPOINTS = "/endpoints/"
 
 
 class Rehearsal:
@@ -87,6 +91,8 @@ class Rehearsal:
         path = str(environ.get("PATH_INFO", ""))
         if path.startswith(INTERRUPT):
             return self._interrupt(path.removeprefix(INTERRUPT), start)
+        if path.startswith(ENDPOINTS):
+            return self._invoke(path, environ, start)
         target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
         if not target.startswith(TARGET):
             # moto throws an object's content away while another thread reads it.
@@ -102,6 +108,19 @@ class Rehearsal:
             status = "400 Bad Request"
         start(status, [("Content-Type", "application/x-amz-json-1.1")])
         return [json.dumps(answer).encode()]
+
+    def _invoke(
+        self, path: str, environ: dict[str, Any], start: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
+            for name, value in environ.items()
+            if name.startswith("HTTP_") or name == "CONTENT_TYPE"
+        }
+        answer = self.sagemaker.hosting.invoke(path, headers, environ["wsgi.input"].read(length))
+        start(f"{answer.status} {HTTPStatus(answer.status).phrase}", list(answer.headers.items()))
+        return [answer.body]
 
     def _interrupt(self, name: str, start: Callable[..., Any]) -> Iterable[bytes]:
         job = self.sagemaker.training.get(name)

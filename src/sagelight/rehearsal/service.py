@@ -9,18 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sagelight.cloud.contract import violations
+from sagelight.rehearsal.hosting import Hosting
+from sagelight.rehearsal.processing import Processing
+from sagelight.rehearsal.refusal import Body, Refusal
 from sagelight.rehearsal.training import TrainingJob
+from sagelight.rehearsal.transforming import Transforming
 from sagelight.rehearsal.tuning import TuningJob
-
-Body = dict[str, Any]
-
-
-class Refusal(Exception):
-    """An error of the API: its code, and the message as the service words it."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass
@@ -31,6 +25,7 @@ class SageMaker:
         clients: `s3` and `logs` of the rehearsal.
         environment: what jobs need to reach the rehearsal only.
         quota: training jobs that may run at once.
+        tags: of everything that was created, by ARN.
     """
 
     region: str
@@ -40,7 +35,20 @@ class SageMaker:
     quota: int = 100
     training: dict[str, TrainingJob] = field(default_factory=dict)
     tuning: dict[str, TuningJob] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        place = (self.region, self.account, self.clients, self.environment)
+        self.hosting = Hosting(*place)
+        self.transforming = Transforming(*place, self.hosting)
+        self.processing = Processing(
+            self.region,
+            self.account,
+            self.clients,
+            self.hosting.models,
+            self.hosting.endpoints.endpoints,
+        )
 
     def call(self, operation: str, body: Body) -> Body:
         """Answer one operation.
@@ -57,10 +65,15 @@ class SageMaker:
                 "ValidationException",
                 f"{len(found)} validation error{'s' if len(found) > 1 else ''} detected: {'; '.join(found)}",
             )
-        return handler(body)
+        answer = handler(body)
+        if operation.startswith("Create"):
+            self._tag(answer, body)
+        return answer
 
     def close(self) -> None:
         """Stop whatever still runs, and wait for it."""
+        self.transforming.close()
+        self.hosting.close()
         for study in self.tuning.values():
             study.stop()
         for job in self.training.values():
@@ -81,8 +94,34 @@ class SageMaker:
             "CreateHyperParameterTuningJob": self._create_tuning,
             "DescribeHyperParameterTuningJob": lambda body: self._tuning(body).describe(),
             "StopHyperParameterTuningJob": self._stop_tuning,
+            "ListHyperParameterTuningJobs": lambda _: {
+                "HyperParameterTuningJobSummaries": [
+                    study.entry() for study in list(self.tuning.values())
+                ]
+            },
+            "ListTransformJobs": lambda _: {"TransformJobSummaries": []},
+            "ListTags": lambda body: {"Tags": _as_list(self.tags.get(body["ResourceArn"], {}))},
+            "AddTags": self._add_tags,
+            "DeleteTags": self._delete_tags,
             "ListTrainingJobsForHyperParameterTuningJob": self._list_trials,
+            **self.hosting.operations(),
+            **self.transforming.operations(),
+            **self.processing.operations(),
         }
+
+    def _tag(self, answer: Body, body: Body) -> None:
+        arn = next(str(value) for key, value in answer.items() if key.endswith("Arn"))
+        self.tags[arn] = {tag["Key"]: tag["Value"] for tag in body.get("Tags", ())}
+
+    def _add_tags(self, body: Body) -> Body:
+        tags = self.tags.setdefault(body["ResourceArn"], {})
+        tags |= {tag["Key"]: tag["Value"] for tag in body["Tags"]}
+        return {"Tags": _as_list(tags)}
+
+    def _delete_tags(self, body: Body) -> Body:
+        for key in body["TagKeys"]:
+            self.tags.get(body["ResourceArn"], {}).pop(key, None)
+        return {}
 
     def _create_training(self, body: Body) -> Body:
         return {"TrainingJobArn": self._launch(body).arn}
@@ -146,3 +185,7 @@ class SageMaker:
     def _refuse_twin(self, name: str, known: Mapping[str, Any], what: str) -> None:
         if name in known:
             raise Refusal("ResourceInUse", f"{what} names must be unique: {name} exists already")
+
+
+def _as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]

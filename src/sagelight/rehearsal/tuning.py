@@ -205,6 +205,18 @@ class TuningJob:
         }
         return {key: value for key, value in found.items() if value is not None}
 
+    def entry(self) -> dict[str, Any]:
+        """An entry of ListHyperParameterTuningJobs."""
+        return {
+            "HyperParameterTuningJobName": self.name,
+            "HyperParameterTuningJobArn": self.arn,
+            "HyperParameterTuningJobStatus": self.status,
+            "Strategy": self._config["Strategy"],
+            "CreationTime": self.created,
+            "TrainingJobStatusCounters": self.counters(),
+            "ObjectiveStatusCounters": self._objective_counters(),
+        }
+
     def summary(self, job: TrainingJob, values: dict[str, str]) -> dict[str, Any]:
         """An entry of ListTrainingJobsForHyperParameterTuningJob."""
         objective, score = self._config["HyperParameterTuningJobObjective"], self.objective(job)

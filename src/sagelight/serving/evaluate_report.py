@@ -11,7 +11,7 @@ WORST = 5
 
 
 def text_report(
-    evaluation: Evaluation, bundle: str, root: Path, split: str, unreadable: Sized
+    evaluation: Evaluation, bundle: str, root: Path | str, split: str, unreadable: Sized
 ) -> str:
     """Figures of an evaluation and its worst classes, as lines to print."""
     left_out = f" ({len(unreadable)} unreadable, left out)" if len(unreadable) else ""

@@ -48,6 +48,8 @@ except ImportError:
 OTHER_CONTENT_TYPES = ("application/x-image", "application/octet-stream", "")
 JSON, CSV = "application/json", "text/csv"
 TOP_K = 5
+# SageMaker sets it to true in the containers of batch transform jobs.
+BATCH = "SAGEMAKER_BATCH"
 
 
 class RequestError(BaseInferenceToolkitError, ValueError):  # type: ignore[misc]
@@ -63,6 +65,13 @@ class RequestError(BaseInferenceToolkitError, ValueError):  # type: ignore[misc]
 
     def __str__(self) -> str:
         return str(self.message)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Bytes that are no image, where that is an answer."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,12 @@ def model_fn(model_dir: str) -> Model:
     return Model(spec["labels"], Preprocessing.from_dict(spec["preprocessing"]), session)
 
 
-def input_fn(body: bytes | bytearray | str | None, content_type: str | None) -> Image.Image:
+def input_fn(
+    body: bytes | bytearray | str | None, content_type: str | None
+) -> Image.Image | Unreadable:
     """Decode the image in a request; whichever image type is declared, its bytes tell the format.
+
+    In a batch transform job, which one refused photo would fail as a whole, bytes that are no image are an answer.
 
     Raises:
         RequestError: a content type that is no image's (415), or bytes that are no image (400).
@@ -101,12 +114,16 @@ def input_fn(body: bytes | bytearray | str | None, content_type: str | None) -> 
     try:
         return decode(bytes(body))
     except UnreadableImageError as error:
+        if os.environ.get(BATCH) == "true":
+            return Unreadable(str(error))
         message = f"the body is no image that can be read: {error}"
         raise RequestError(HTTPStatus.BAD_REQUEST, message) from None
 
 
-def predict_fn(data: Image.Image, model: Model) -> dict[str, Any]:
+def predict_fn(data: Image.Image | Unreadable, model: Model) -> dict[str, Any]:
     """The first label, the best five, and the probabilities in the order of bundle.json's labels."""
+    if isinstance(data, Unreadable):
+        return {"error": data.reason}
     pixels = model.preprocessing(data)[np.newaxis]
     [row] = model.session.run(["probabilities"], {"images": pixels})[0]
     return answer(model.labels, row, TOP_K)
@@ -122,6 +139,8 @@ def answer(labels: list[str], row: NDArray[np.float32], top_k: int) -> dict[str,
 def output_fn(prediction: dict[str, Any], accept: str) -> tuple[str, str]:
     """The answer and its content type: JSON, or one CSV line of label, confidence, label, ...
 
+    What is no photo has no label: the line begins with an empty one, and the reason.
+
     Raises:
         RequestError: `accept` names neither (406).
     """
@@ -130,7 +149,8 @@ def output_fn(prediction: dict[str, Any], accept: str) -> tuple[str, str]:
         return json.dumps(prediction), JSON
     if {CSV, "text/*"} & set(wanted):
         line = io.StringIO()
-        cells = [value for entry in prediction["top"] for value in entry.values()]
+        top = prediction.get("top", [{"label": "", "error": prediction.get("error")}])
+        cells = [value for entry in top for value in entry.values()]
         csv.writer(line, lineterminator="\n").writerow(cells)
         return line.getvalue(), CSV
     message = f"accept {accept} is not supported; ask for {JSON} or {CSV}"

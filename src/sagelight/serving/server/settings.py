@@ -46,6 +46,10 @@ class ServeSettings:
     max_megapixels: int = setting(
         50, "Largest photo, and all that are decoded at the same time.", least=1
     )
+    tolerant: bool = setting(
+        False,
+        "Answer a photo that cannot be read with 200 and its error; batch transform would end at another status.",
+    )
     top_k: int = setting(5, "Labels listed in an answer, best first.", least=1)
     url_hosts: list[str] = setting(
         [], "Hosts from which photos may be fetched by URL; none, so that is off."
@@ -73,10 +77,11 @@ def shares(settings: ServeSettings) -> Shares:
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, and no more than a container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, _quota()))
+    return max(1, min(cores or 1, quota()))
 
 
-def _quota(root: Path = Path("/sys/fs/cgroup")) -> int:
+def quota(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that a control group (version 2 or 1) grants, rounded up; all of them without a limit."""
     try:
         words = (root / "cpu.max").read_text().split()
     except OSError:

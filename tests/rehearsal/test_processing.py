@@ -52,7 +52,9 @@ def test_the_whole_way_ends_where_awss_image_would_begin(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_clarify_would_fail_at_before_it_starts_fails_here(stage: Stage) -> None:
+def test_what_clarify_would_fail_at_before_it_starts_fails_here(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = send(stage, ClarifySettings())
     assert found["ProcessingJobStatus"] == "Failed"
     assert f"no object lies under s3://{BUCKET}/p/" in found["FailureReason"]
@@ -63,6 +65,12 @@ def test_what_clarify_would_fail_at_before_it_starts_fails_here(stage: Stage) ->
     assert "predictor.endpoint_name: none does not exist" in found["FailureReason"]
     found = send(stage, ClarifySettings(attempt=4), "{")
     assert "is no analysis configuration" in found["FailureReason"]
+    name = found["ProcessingJobName"]
+    where = ["cloud=rehearsal", f"cloud.endpoint_url={stage.running.url}"]
+    assert main(["status", f"job={name}", *where]) == 0
+    assert f"{name}: Failed: ClientError: s3://" in capsys.readouterr().out
+    assert main(["stop", f"job={name}", *where]) == 0
+    assert "has ended already: Failed" in capsys.readouterr().out
     with pytest.raises(stage.sagemaker.exceptions.ResourceInUse, match="must be unique"):
         send(stage, ClarifySettings(attempt=4))
     with pytest.raises(

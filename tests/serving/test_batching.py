@@ -61,6 +61,34 @@ def test_those_who_wait_are_computed_together_and_in_order() -> None:
     run(story())
 
 
+def test_work_alone_takes_a_place_until_it_has_ended() -> None:
+    async def story() -> None:
+        network = Network()
+        batcher = Batcher(network, 4, 0, workers=1)
+        ended = threading.Event()
+
+        def work() -> float:
+            ended.wait(10)
+            return float(batcher.rows(PIXELS[np.newaxis])[0, 0])
+
+        assert batcher.idle
+        loop = asyncio.get_running_loop()
+        alone = asyncio.create_task(batcher.alone(asyncio.ensure_future(asyncio.to_thread(work))))
+        await asyncio.sleep(0)
+        assert not batcher.idle
+        rows = [batcher.submit(numbered(n)) for n in range(3)]
+        alone.cancel()
+        await asyncio.sleep(0.02)
+        assert network.sizes == []
+        loop.call_soon(ended.set)
+        assert [float((await row)[0]) for row in rows] == [0, 1, 2]
+        assert network.sizes == [1, 3]
+        assert batcher.idle
+        batcher.close()
+
+    run(story())
+
+
 def test_two_workers_run_at_the_same_time() -> None:
     async def story() -> None:
         both = threading.Barrier(2, timeout=5)
@@ -199,7 +227,7 @@ def test_decoding_lends_no_more_pixels_than_it_has() -> None:
 
         await asyncio.gather(*(lender.elsewhere(task(n)) for n in (60, 50, 30, 100, 10, 90, 40)))
         assert max(most) <= 100
-        with pytest.raises(Refusal, match="Send it smaller"), lender.taking(101):
+        with pytest.raises(Refusal, match="Send less or smaller"), lender.taking(101):
             pass
         lender.close()
 
@@ -207,11 +235,19 @@ def test_decoding_lends_no_more_pixels_than_it_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "most"), [("RGB", 400), ("L", 400), ("RGBA", 800), ("LA", 800), ("I;16", 1200)]
+    ("mode", "kind", "most"),
+    [
+        ("RGB", "PNG", 400),
+        ("L", "JPEG", 400),
+        ("RGBA", "PNG", 800),
+        ("LA", "PNG", 800),
+        ("RGB", "WEBP", 800),
+        ("I;16", "PNG", 1200),
+    ],
 )
-def test_what_takes_more_memory_counts_more(mode: str, most: int) -> None:
+def test_what_takes_more_memory_counts_more(mode: str, kind: str, most: int) -> None:
     async def story() -> None:
-        body = encoded(Image.new(mode, (20, 20)), "PNG")
+        body = encoded(Image.new(mode, (20, 20)), kind)
         enough, little = decoding(most), decoding(most - 1)
         assert (await enough.pixels(body)).shape == (3, 8, 8)
         with pytest.raises(Refusal):

@@ -126,6 +126,12 @@ def test_a_bad_photo_among_several_is_named(server: Server) -> None:
     assert answer.error.startswith("instance 1: no photo: ")
 
 
+def test_photos_that_are_too_large_together_are_refused(server: Server) -> None:
+    flat = as_json(encoded(Image.new("RGB", (4_000, 5_000)), "PNG"))
+    answer = server.ask("POST", "/invocations", json.dumps({"instances": 3 * [flat]}), JSON)
+    assert (answer.status, "60.0 megapixels" in answer.error) == (413, True)
+
+
 @pytest.mark.parametrize("name", ["X-Request-Id", "X-Amzn-SageMaker-Inference-Id"])
 def test_a_request_keeps_its_name(server: Server, name: str) -> None:
     answer = server.ask("POST", "/invocations", encoded(photo("red")), JPEG | {name: "walk-17.a"})

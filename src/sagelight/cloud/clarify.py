@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from sagelight.cloud.clarify_plan import (
-    ClarifyPlan,
-    described,
-    plan_clarify,
-    requests_json,
-    settled_plan,
-)
+from sagelight.cloud.clarify_plan import ClarifyPlan, plan_clarify, settled_plan
 from sagelight.cloud.clarify_request import config_text, config_uri, results_uri
 from sagelight.cloud.clarify_settings import ClarifySettings
+from sagelight.cloud.clarify_show import described, requests_json
 from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS, backend
-from sagelight.cloud.follow import ENDED
-from sagelight.cloud.models import S3, is_absent, send_model
+from sagelight.cloud.follow import PROCESSING, JobState, follow, look_up
+from sagelight.cloud.models import S3, send_model
 from sagelight.cloud.show import listed_problems
 from sagelight.cloud.upload import ensure_bucket, upload_bytes, upload_cargo
 from sagelight.config.setting import AUTO
@@ -53,7 +46,7 @@ def run_clarify(settings: ClarifySettings) -> None:
         _refuse(plan)
         _send(aws, plan)
         if not settings.cloud.follow:
-            print(f"started {plan.name}. {_come_back()}")
+            print(f"started {plan.name}. {_come_back(plan.name)}")
             return
         _close(aws, plan, _followed(aws, plan))
 
@@ -65,11 +58,11 @@ def _refuse(plan: ClarifyPlan) -> None:
 
 def _send(aws: Aws, plan: ClarifyPlan) -> None:
     """Start the job, unless it is there already."""
-    known = _described(aws, plan.name)
+    known = look_up(aws, plan.name, (PROCESSING,))
     if known is not None:
-        if known["ProcessingJobStatus"] in ("Failed", "Stopped"):
+        if known.status in ("Failed", "Stopped"):
             raise CloudError(f"{plan.name} is there already: {_said(known)} {_again(plan)}")
-        print(f"{plan.name} is there already: {known['ProcessingJobStatus']}")
+        print(f"{plan.name} is there already: {known.doing}")
         return
     cloud, bucket = plan.settings.cloud, plan.place.bucket
     ensure_bucket(aws, bucket, plan.place.region, ours=cloud.bucket == AUTO)
@@ -83,37 +76,16 @@ def _send(aws: Aws, plan: ClarifyPlan) -> None:
         aws.sagemaker.create_processing_job(**plan.body)
 
 
-def _described(aws: Aws, name: str) -> dict[str, Any] | None:
-    from botocore.exceptions import ClientError
-
-    with explained(f"looking up {name}"):
-        try:
-            return dict(aws.sagemaker.describe_processing_job(ProcessingJobName=name))
-        except ClientError as error:
-            if is_absent(error):
-                return None
-            raise
-
-
-def _followed(aws: Aws, plan: ClarifyPlan) -> dict[str, Any]:
-    said = ""
+def _followed(aws: Aws, plan: ClarifyPlan) -> JobState:
+    seconds = SECONDS_BETWEEN_LOOKS[plan.settings.cloud.name]
     try:
-        while True:
-            found = _described(aws, plan.name)
-            if found is None:
-                raise CloudError(f"{plan.name} has vanished. {_again(plan)}")
-            if found["ProcessingJobStatus"] != said:
-                said = found["ProcessingJobStatus"]
-                print(f"{plan.name}: {said}", flush=True)
-            if said in ENDED:
-                return found
-            time.sleep(SECONDS_BETWEEN_LOOKS[plan.settings.cloud.name])
+        return follow(aws, plan.name, seconds, (PROCESSING,))
     except KeyboardInterrupt as stop:
-        raise Interrupted(f"{plan.name} goes on, and is paid. {_come_back()}") from stop
+        raise Interrupted(f"{plan.name} goes on, and is paid. {_come_back(plan.name)}") from stop
 
 
-def _close(aws: Aws, plan: ClarifyPlan, state: dict[str, Any]) -> None:
-    if state["ProcessingJobStatus"] != "Completed":
+def _close(aws: Aws, plan: ClarifyPlan, state: JobState) -> None:
+    if state.status != "Completed":
         raise CloudError(f"{plan.name} has no results: {_said(state)} {_again(plan)}")
     count = fetch_results(aws, results_uri(plan.body), plan.folder)
     print(f"results {plan.folder}: {count} files")
@@ -157,9 +129,8 @@ def _keys(aws: Aws, bucket: str, prefix: str) -> Iterator[str]:
                 yield entry["Key"]
 
 
-def _said(state: dict[str, Any]) -> str:
-    why = state.get("FailureReason") or state.get("ExitMessage") or "no reason was given"
-    return f"{state['ProcessingJobStatus']}, {str(why).rstrip('.')}."
+def _said(state: JobState) -> str:
+    return f"{state.status}, {(state.reason or 'no reason was given').rstrip('.')}."
 
 
 def _again(plan: ClarifyPlan) -> str:
@@ -169,5 +140,8 @@ def _again(plan: ClarifyPlan) -> str:
     )
 
 
-def _come_back() -> str:
-    return "Repeat the same command to follow it again and to fetch its results."
+def _come_back(name: str) -> str:
+    return (
+        "Repeat the same command to follow it and to fetch its results, or type python launch/sagemaker.py "
+        f"status job={name} (logs, stop)."
+    )

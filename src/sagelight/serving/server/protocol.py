@@ -16,6 +16,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sagelight.serving.server.log import log
+
 # Seconds to read on after a last answer: a connection closed with bytes unread may lose it.
 LINGER_SECONDS = 2.0
 MOST_CONNECTIONS = 1000
@@ -78,6 +80,11 @@ class GuardedProtocol(H11Protocol):
         else:
             self._part(HTTPStatus.BAD_REQUEST, msg)
 
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        # A close waits until the other side has read everything, which it may never do.
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
     def shutdown(self) -> None:
         if self._parting or self.conn.our_state is h11.ERROR:
             self.transport.close()
@@ -116,11 +123,12 @@ class GuardedProtocol(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
+        log("refused connection", status=status.value, reason=reason)
         body = json.dumps({"error": reason}).encode()
         self.transport.write(self._last_response(status, body, headers))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def _last_response(
         self, status: HTTPStatus, body: bytes, headers: tuple[tuple[str, str], ...]

@@ -82,6 +82,11 @@ def test_equal_bundles_are_the_same_model_wherever_they_lie(
         for folder in (bundle, twin)
     ]
     assert names[0] == names[1]
+    # Neither what serving does not read nor what others leave there makes another model.
+    (twin / "model.safetensors").write_bytes(b"other weights")
+    (twin / ".DS_Store").write_bytes(b"theirs")
+    same = planned(capsys, f"bundle={twin}", ROLE, REGION)[1]
+    assert same["CreateModel"]["ModelName"] == names[0]
     (twin / "code" / "inference.py").write_text("# another")
     other = planned(capsys, f"bundle={twin}", ROLE, REGION)[1]
     assert other["CreateModel"]["ModelName"] != names[0]

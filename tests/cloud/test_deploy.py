@@ -193,6 +193,16 @@ def test_commands_that_say_too_little_or_too_much(
     assert part in refused(capsys, *words)
 
 
+@pytest.mark.parametrize("words", [["cleanup", "all=true"], ["invoke", "endpoint=a"]])
+def test_no_region_is_guessed_where_something_is(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("photo.jpg").write_bytes(b"x")
+    photo = ["input=photo.jpg"] if "invoke" in words else []
+    message = refused(capsys, *words, *photo)
+    assert message == "no region is set. Type cloud.region=REGION or set AWS_REGION."
+
+
 def test_a_damaged_network_is_refused_before_anything_is_sent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

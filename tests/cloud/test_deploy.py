@@ -82,6 +82,11 @@ def test_equal_bundles_are_the_same_model_wherever_they_lie(
         for folder in (bundle, twin)
     ]
     assert names[0] == names[1]
+    # Neither what serving does not read nor what others leave there makes another model.
+    (twin / "model.safetensors").write_bytes(b"other weights")
+    (twin / ".DS_Store").write_bytes(b"theirs")
+    same = planned(capsys, f"bundle={twin}", ROLE, REGION)[1]
+    assert same["CreateModel"]["ModelName"] == names[0]
     (twin / "code" / "inference.py").write_text("# another")
     other = planned(capsys, f"bundle={twin}", ROLE, REGION)[1]
     assert other["CreateModel"]["ModelName"] != names[0]
@@ -186,6 +191,16 @@ def test_commands_that_say_too_little_or_too_much(
     words: list[str], part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert part in refused(capsys, *words)
+
+
+@pytest.mark.parametrize("words", [["cleanup", "all=true"], ["invoke", "endpoint=a"]])
+def test_no_region_is_guessed_where_something_is(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("photo.jpg").write_bytes(b"x")
+    photo = ["input=photo.jpg"] if "invoke" in words else []
+    message = refused(capsys, *words, *photo)
+    assert message == "no region is set. Type cloud.region=REGION or set AWS_REGION."
 
 
 def test_a_damaged_network_is_refused_before_anything_is_sent(

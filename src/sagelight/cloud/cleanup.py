@@ -13,7 +13,8 @@ from sagelight.cloud.endpoint_request import VARIANT
 from sagelight.cloud.endpoint_settings import CleanupSettings
 from sagelight.cloud.estate import Estate, listed, noted, survey
 from sagelight.cloud.inventory import Thing, hourly_cost, unscale, unschedule_named
-from sagelight.cloud.models import find_hosting_place, is_absent
+from sagelight.cloud.models import is_absent
+from sagelight.cloud.place import region_of
 from sagelight.cloud.undo import DOOR
 from sagelight.errors import CloudError, ConfigError, Interrupted
 
@@ -41,12 +42,11 @@ def run_cleanup(settings: CleanupSettings) -> None:
     cloud = standing(settings.cloud)
     if cloud.name == "rehearsal" and not cloud.endpoint_url:
         raise CloudError(NO_REHEARSAL)
-    place = find_hosting_place(cloud)
-    aws = Aws(cloud, place.place.region)
+    region = region_of(cloud)
+    aws = Aws(cloud, region)
     estate = survey(aws, settings)
     for line in listed(estate):
         print(line)
-    region = place.place.region
     if estate.empty:
         print(f"nothing {_of_what(settings)} is left in {region}")
     elif not settings.dry_run:

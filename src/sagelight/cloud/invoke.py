@@ -17,7 +17,7 @@ from sagelight.cloud.endpoint_follow import (
     mode_of,
 )
 from sagelight.cloud.endpoint_settings import ASYNC, InvokeSettings
-from sagelight.cloud.models import find_hosting_place
+from sagelight.cloud.place import region_of
 from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError, ConfigError, Interrupted
 
@@ -35,7 +35,7 @@ def run_invoke(settings: InvokeSettings) -> None:
     cloud = standing(settings.cloud)
     if cloud.name == "rehearsal" and not cloud.endpoint_url:
         raise CloudError(NO_REHEARSAL)
-    aws = Aws(cloud, find_hosting_place(cloud).place.region)
+    aws = Aws(cloud, region_of(cloud))
     state = find_endpoint(aws, settings.endpoint)
     _refuse_silent(state)
     mode = mode_of(aws, state)

@@ -94,11 +94,23 @@ LOCAL = Door(
             "sagelight.serving.evaluate:EvaluateSettings",
             "sagelight.serving.evaluate:run_evaluate",
         ),
+        "export": Verb(
+            "A bundle in int8: smaller and faster, with its loss of accuracy measured.",
+            "export bundle=runs/latest/bundle data.root=photos",
+            "sagelight.serving.export:ExportSettings",
+            "sagelight.serving.export:run_export",
+        ),
         "predict": Verb(
             "Label a photo, or every photo in a folder.",
             "predict bundle=runs/latest/bundle input=photos output=labels.csv",
             "sagelight.serving.batch:PredictSettings",
             "sagelight.serving.batch:run_predict",
+        ),
+        "explain": Verb(
+            "What the labels of photos rest on: heat maps, and a page to look at.",
+            "explain bundle=runs/latest/bundle input=photos output=explained",
+            "sagelight.explaining.command:ExplainSettings",
+            "sagelight.explaining.command:run_explain",
         ),
         "serve": Verb(
             "Answer photos over HTTP, as a SageMaker endpoint does; with a page to try it.",

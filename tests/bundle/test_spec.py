@@ -24,8 +24,8 @@ def test_a_folder_without_bundle_json_is_no_bundle(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "bundle", format_version=2)
-    with pytest.raises(BundleError, match="has format version 2; this sagelight reads 1"):
+    bundle = make_bundle(tmp_path / "bundle", format_version=9)
+    with pytest.raises(BundleError, match="has format version 9; this sagelight reads 1 and 2"):
         BundleSpec.read(bundle)
 
 
@@ -52,3 +52,11 @@ def test_what_is_not_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "bundle.json").write_text(content)
     with pytest.raises(BundleError, match="is damaged"):
         BundleSpec.read(tmp_path)
+
+
+def test_a_bundle_of_the_first_format_is_fp32(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    entries = json.loads((bundle / "bundle.json").read_text())
+    del entries["quantization"]
+    (bundle / "bundle.json").write_text(json.dumps({**entries, "format_version": 1}))
+    assert BundleSpec.read(bundle).precision == "fp32"

@@ -34,6 +34,7 @@ def test_a_bundle_holds_what_serving_needs_and_nothing_else(tmp_path: Path) -> N
         "code/inference.py",
         "code/preprocessing.py",
         "code/requirements.txt",
+        "deployment.py",
         "metrics.json",
         "model.onnx",
         "model.safetensors",
@@ -44,10 +45,14 @@ def test_a_bundle_holds_what_serving_needs_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_the_code_of_a_bundle_is_this_code_with_these_versions(tmp_path: Path) -> None:
-    code = make_bundle(tmp_path / "bundle") / "code"
-    for name, room in (("inference.py", "serving"), ("preprocessing.py", "bundle")):
-        assert (code / name).read_bytes() == (SOURCES / room / name).read_bytes()
-    assert (code / "requirements.txt").read_text().splitlines() == [
+    bundle = make_bundle(tmp_path / "bundle")
+    for path, source in (
+        ("code/inference.py", "serving/inference.py"),
+        ("code/preprocessing.py", "bundle/preprocessing.py"),
+        ("deployment.py", "serving/deployment.py"),
+    ):
+        assert (bundle / path).read_bytes() == (SOURCES / source).read_bytes()
+    assert (bundle / "code" / "requirements.txt").read_text().splitlines() == [
         f"{name}=={version(name)}" for name in ("numpy", "onnxruntime", "pillow")
     ]
 

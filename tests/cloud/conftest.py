@@ -52,7 +52,7 @@ def refusing() -> Iterator[Callable[[Callable[[str, str], Answer]], str]]:
                 if self.command != "HEAD":
                     self.wfile.write(body.encode())
 
-            do_GET = do_PUT = do_POST = do_HEAD = _answer  # noqa: N815
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:
                 return

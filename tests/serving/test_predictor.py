@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
+from PIL import Image
 
 from bundles import (
     LABELS,
@@ -138,3 +139,27 @@ def test_one_network_for_many_labels(tmp_path: Path) -> None:
     [prediction] = predictor.predict([photo("green")])
     assert len(prediction.top) == 5
     assert prediction.label in labels
+
+
+@pytest.mark.parametrize(("tta", "views"), [("flip", 2), ("crops", 10)])
+def test_views_are_averaged(tmp_path: Path, tta: str, views: int) -> None:
+    bundle = make_bundle(tmp_path / "bundle", resize_size=20)
+    predictor = Predictor.load(bundle, tta=tta)
+    sources = [photo("red", 40, 30), photo("blue", 18, 60)]
+    pixels = np.stack([predictor.pixels(source) for source in sources])
+    assert pixels.shape == (2, views, 3, 16, 16)
+    plain = Predictor.load(bundle)
+    assert np.array_equal(pixels[:, 0], np.stack([plain.pixels(source) for source in sources]))
+    assert np.array_equal(pixels[:, views // 2], pixels[:, 0, :, :, ::-1])
+    each = np.stack([plain.probabilities(image) for image in pixels])
+    assert predictor.probabilities(pixels) == pytest.approx(each.mean(axis=1), abs=1e-6)
+    assert [found.label for found in predictor.predict(sources)] == ["red", "blue"]
+
+
+def test_crops_are_the_centre_and_the_corners(tmp_path: Path) -> None:
+    predictor = Predictor.load(make_bundle(tmp_path / "bundle", resize_size=20), tta="crops")
+    places = np.arange(20 * 20, dtype=np.int64).reshape(20, 20) % 251
+    image = Image.fromarray(np.repeat(places.astype(np.uint8)[..., np.newaxis], 3, axis=2))
+    views = predictor.pixels(image)[:5, 0]
+    corners = [(2, 2), (0, 0), (0, 4), (4, 0), (4, 4)]
+    assert np.array_equal(views, [places[y : y + 16, x : x + 16] for y, x in corners])

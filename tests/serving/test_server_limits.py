@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from bundles import LABELS, photo
+from sagelight.bundle.spec import FORMAT_VERSION
 from sagelight.cli import main
 from serving.servers import Server, received, request, serving
 from serving.test_server import encoded
@@ -28,32 +30,92 @@ BODY = encoded(photo("red"))
 
 @pytest.fixture(scope="module")
 def server(bundle: Path) -> Iterator[Server]:
-    """A server of little patience, with room for two requests."""
+    """A server of little patience."""
     with serving(
         bundle, "queue=2", "receive_seconds=0.6", "max_body_bytes=100000", "max_megapixels=1"
     ) as running:
         yield running
 
 
-def test_more_requests_than_fit_are_told_to_come_again(server: Server) -> None:
-    head, tail = request(BODY)[:-9], request(BODY)[-9:]
+def slow(folder: Path, bundle: Path, products: int = 12) -> Path:
+    """A bundle whose network multiplies large matrices for some tenths of a second."""
+    shutil.copytree(bundle, folder)
+    graph = onnx.load(folder / "model.onnx")
+    nodes = graph.graph.node
+    softmax = nodes.pop()
+    large = np.random.default_rng(0).normal(0, 0.02, (1024, 1024)).astype(np.float32)
+    # It begins with something of the photo: what is constant would be computed beforehand.
+    made = [
+        helper.make_node("ReduceMean", ["scores"], ["one"], keepdims=0),
+        helper.make_node("Add", ["large", "one"], ["product0"]),
+    ]
+    for number in range(products):
+        pair = [f"product{number}", "large"]
+        made.append(helper.make_node("MatMul", pair, [f"product{number + 1}"]))
+    made += [
+        helper.make_node("ReduceMax", [f"product{products}"], ["most"], keepdims=0),
+        helper.make_node("Mul", ["most", "nothing"], ["little"]),
+        helper.make_node("Add", ["scores", "little"], ["final"]),
+        helper.make_node("Softmax", ["final"], list(softmax.output), axis=1),
+    ]
+    nodes.extend(made)
+    constants = {"large": large, "nothing": np.float32(1e-30)}
+    graph.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
+    onnx.save(graph, folder / "model.onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slow_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return slow(tmp_path_factory.mktemp("slow") / "bundle", bundle)
+
+
+def test_more_requests_than_fit_are_told_to_come_again(slow_bundle: Path) -> None:
+    words = ("queue=2", "batch_size=1", "threads=1")
+    with serving(slow_bundle, *words) as server, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: server.label(BODY), range(8)))
+        served = [answer for answer in answers if answer.status == 200]
+        refused = [answer for answer in answers if answer.status != 200]
+        assert all(answer.json["label"] == "red" for answer in served)
+        assert len(served) >= 2
+        assert len(refused) >= 1
+        for answer in refused:
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            assert answer.error == "2 requests are in hand already. Try again in a second."
+        assert server.label(BODY).status == 200
+
+
+def test_what_the_network_has_in_hand_is_answered_before_the_end(slow_bundle: Path) -> None:
+    server = Server(slow_bundle, "batch_size=1", "threads=1")
+    server.ready()
     with server.connection() as first, server.connection() as second:
-        first.sendall(head)
-        second.sendall(head)
-        server_is_full(server)
-        answer = server.label(BODY)
-        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-        assert answer.error == "2 requests are in hand already. Try again in a second."
-        first.sendall(tail)
-        second.sendall(tail)
+        first.sendall(request(BODY))
+        second.sendall(request(BODY))
+        deadline = time.monotonic() + 10
+        while b"sagelight_requests_in_hand 2.0" not in server.ask("GET", "/metrics").body:
+            assert time.monotonic() < deadline
+        assert server.stop() == 0
         answers = [received(first), received(second)]
     assert [answer and answer.status for answer in answers] == [200, 200]
-    assert server.label(BODY).status == 200
 
 
-def server_is_full(server: Server) -> None:
-    while b"sagelight_requests_in_hand 2.0" not in server.ask("GET", "/metrics").body:
-        time.sleep(0.005)
+def test_a_network_that_takes_too_long_is_unhealthy_until_it_answers(slow_bundle: Path) -> None:
+    words = ("timeout_seconds=0.05", "batch_size=1", "threads=1")
+    with serving(slow_bundle, *words) as server:
+        answer = server.label(BODY)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        assert answer.error == "no answer within 0.05 seconds. Try again later."
+        assert server.ask("GET", "/ping").error == "the network took too long to answer"
+        server.ready()
+
+
+def test_slow_senders_take_no_place(server: Server) -> None:
+    with server.connection() as first, server.connection() as second:
+        first.sendall(request(BODY)[:-9])
+        second.sendall(request(BODY)[:-9])
+        assert [server.label(BODY).status for _ in range(5)] == [200] * 5
 
 
 @pytest.mark.parametrize("kept", [10, 150, 185])
@@ -122,7 +184,7 @@ def test_too_many_pixels(server: Server) -> None:
     flat = encoded(Image.new("RGB", (1001, 1000)), "PNG")
     answer = server.label(flat)
     assert answer.status == 413
-    assert "1.0 megapixels" in answer.error
+    assert "this counts as 1.0 megapixels" in answer.error
     assert server.label(encoded(Image.new("RGB", (1000, 1000)), "PNG")).status == 200
     assert server.label(encoded(Image.new("RGBA", (800, 800)), "PNG")).status == 413
 
@@ -232,8 +294,10 @@ def test_a_damaged_or_newer_bundle_opens_no_port(
     folder = Path(shutil.copytree(bundle, tmp_path / "broken"))
     words = ("serve", f"bundle={folder}", f"port={free_port}")
     facts = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(facts | {"format_version": 2}))
-    assert "has format version 2; this sagelight reads 1" in refused(capsys, *words)
+    (folder / "bundle.json").write_text(json.dumps(facts | {"format_version": FORMAT_VERSION + 1}))
+    assert f"has format version {FORMAT_VERSION + 1}; this sagelight reads" in refused(
+        capsys, *words
+    )
     shutil.copy(bundle / "bundle.json", folder)
     (folder / "model.onnx").write_bytes(b"x")
     assert "model.onnx is damaged" in refused(capsys, *words)
@@ -257,8 +321,17 @@ def test_a_taken_port_says_what_to_type(
         f"port={server.port} on host=127.0.0.1 cannot be opened: Address already in use. "
         "Type port=0 for any free one."
     )
-    assert "host=nowhere.invalid" in refused(
-        capsys, "serve", f"bundle={bundle}", "host=nowhere.invalid"
+    assert "host=999.0.0.1 cannot be opened: Name or service not known." in refused(
+        capsys, "serve", f"bundle={bundle}", "host=999.0.0.1"
     )
     assert main(["serve", f"bundle={bundle}", "queue=0"]) == 2
     assert main(["serve", f"bundle={bundle}", "port=0", "url_hosts=[a/b]"]) == 2
+
+
+def test_without_the_extra_it_says_what_to_install(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sagelight.serving.server.command.find_spec", lambda name: None)
+    assert refused(capsys, "serve", f"bundle={bundle}") == (
+        "starlette is not installed, and serving needs it. Type pip install 'sagelight[serve]'."
+    )

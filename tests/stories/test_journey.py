@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
 import pytest
 import yaml
 
+from reporting.page import Page
 from sagelight.bundle.spec import BundleSpec
 from stories.commands import TINY, losses, read_csv, refused, run
 
@@ -31,6 +33,7 @@ def test_the_run_leaves_what_is_promised(finished: Path) -> None:
         "check.json",
         "checkpoints/last.ckpt",
         "checkpoints/best.ckpt",
+        "evaluation/confused.json",
         "bundle/bundle.json",
         "bundle/model.onnx",
         "bundle/model.safetensors",
@@ -38,6 +41,7 @@ def test_the_run_leaves_what_is_promised(finished: Path) -> None:
         "bundle/README.md",
         "bundle/code/inference.py",
         "bundle/code/requirements.txt",
+        "bundle/deployment.py",
     ]:
         assert (finished / name).is_file(), name
     assert not list(finished.rglob("*.tmp"))
@@ -95,6 +99,31 @@ def test_predict_agrees_with_the_test(finished: Path, photos: Path, tmp_path: Pa
         assert labels[row["file"]] == row["predicted"]
 
 
+def test_explain_asks_the_trained_network_and_the_served_one(
+    finished: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"bundle={finished}/bundle", f"input={photos}", f"output={tmp_path}/out", "limit=3"]
+    assert run("explain", *words, "sanity=true") == 0
+    shown = capsys.readouterr()
+    assert "3 photos by Grad-CAM and Occlusion, 33 more not looked at (limit)" in shown.err
+    assert re.search(r"^  gradcam +-?\d\.\d\d", shown.out, re.MULTILINE)
+    content = json.loads((tmp_path / "out" / "explain.json").read_text())
+    assert content["methods"]["gradcam"] == {
+        "unit": "score gained",
+        "layer": "features.4",
+        "cells": [7, 7],
+    }
+    assert [each["method"] for each in content["sanity"]] == ["gradcam", "occlusion"]
+    trained = {
+        row["file"]: row["predicted"] for row in read_csv(finished / "evaluation" / "test.csv")
+    }
+    for entry in content["photos"]:
+        assert trained.get(entry["file"], entry["label"]) == entry["label"]
+    page = Page(tmp_path / "out" / "index.html")
+    assert len(page.all("img")) == 3 * 5 + 2 * 5
+    assert "All random" in page.text
+
+
 def test_its_configuration_repeats_the_run(finished: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     assert run("--config-from", str(finished / "config.yaml"), f"run_dir={again}") == 0
@@ -117,7 +146,9 @@ def test_the_metric_line_is_printed_once_an_epoch(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*TINY, f"data.root={photos}", "trainer.max_epochs=2", "augment=mixup_cutmix"]
+    words += ["explain=false", "run_dir=run"]
     assert run("train", *words, "callbacks=ema", "loss=balanced", "optimizer=sgd") == 0
+    assert not Path("run/evaluation/confused.json").exists()
     out = capsys.readouterr().out
     lines = [line for line in out.splitlines() if line.startswith("sagelight-metrics ")]
     assert [line.split()[1] for line in lines] == ["epoch=1", "epoch=2"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +15,12 @@ from sagelight.bundle.spec import BundleSpec
 from sagelight.files import write_json, write_text
 
 MODEL_FILES = ("model.onnx", "model.safetensors")
-CODE = {"inference.py": "sagelight.serving", "preprocessing.py": "sagelight.bundle"}
+# The last is for AWS's Ray images, which look for it beside the model.
+CODE = {
+    "code/inference.py": "sagelight.serving",
+    "code/preprocessing.py": "sagelight.bundle",
+    "deployment.py": "sagelight.serving",
+}
 REQUIREMENTS = ("numpy", "onnxruntime", "pillow")
 
 
@@ -35,18 +41,44 @@ def write_bundle(
     Raises:
         RuntimeError: `write_model` left one of its files out.
     """
-    scratch = folder.with_name(f".bundle.{os.getpid()}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
+    with _replacing(folder) as scratch:
         write_model(scratch)
         missing = [name for name in MODEL_FILES if not (scratch / name).is_file()]
         if missing:
             raise RuntimeError(f"write_model left no {' and no '.join(missing)}")
-        _write_code(scratch / "code")
+        _write_code(scratch)
         write_json(scratch / "bundle.json", spec.to_dict())
         write_json(scratch / "metrics.json", dict(metrics))
         write_text(scratch / "README.md", render_card(spec, metrics, facts))
+
+
+def derive_bundle(source: Path, folder: Path, spec: BundleSpec, model: Path, section: str) -> None:
+    """Write a bundle to `folder` that is `source` with another model.onnx.
+
+    Args:
+        spec: its bundle.json.
+        model: the file that becomes its model.onnx.
+        section: markdown that its model card says before all others.
+    """
+    with _replacing(folder) as scratch:
+        for name in ("metrics.json", "model.safetensors"):
+            shutil.copyfile(source / name, scratch / name)
+        shutil.copyfile(model, scratch / "model.onnx")
+        _write_code(scratch / "code")
+        write_json(scratch / "bundle.json", spec.to_dict())
+        card = (source / "README.md").read_text(encoding="utf-8")
+        before, mark, after = card.partition("\n## ")
+        write_text(scratch / "README.md", f"{before}\n{section}\n{mark}{after}")
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A scratch folder that takes the place of `folder` when the block is through, and is gone otherwise."""
+    scratch = folder.with_name(f".bundle.{os.getpid()}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
         _sync(scratch)
         _put_in_place(scratch, folder)
     except BaseException:
@@ -55,11 +87,12 @@ def write_bundle(
 
 
 def _write_code(folder: Path) -> None:
-    folder.mkdir()
-    for name, package in CODE.items():
-        write_text(folder / name, (files(package) / name).read_text(encoding="utf-8"))
+    (folder / "code").mkdir()
+    for path, package in CODE.items():
+        source = files(package) / Path(path).name
+        write_text(folder / path, source.read_text(encoding="utf-8"))
     pins = [f"{name}=={version(name)}" for name in REQUIREMENTS]
-    write_text(folder / "requirements.txt", "\n".join(pins) + "\n")
+    write_text(folder / "code" / "requirements.txt", "\n".join(pins) + "\n")
 
 
 def _sync(folder: Path) -> None:

@@ -63,9 +63,21 @@ class Aws:
             return session.client(service, endpoint_url=cloud.endpoint_url, config=asking)
 
         self._client, self._patient = client, patient
-        self.sagemaker = client("sagemaker")
-        self.s3 = client("s3")
-        self.logs = client("logs")
+
+    @cached_property
+    def sagemaker(self) -> Any:
+        """Jobs, models and endpoints."""
+        return self._client("sagemaker")
+
+    @cached_property
+    def s3(self) -> Any:
+        """Buckets."""
+        return self._client("s3")
+
+    @cached_property
+    def logs(self) -> Any:
+        """CloudWatch Logs."""
+        return self._client("logs")
 
     @cached_property
     def runtime(self) -> Any:

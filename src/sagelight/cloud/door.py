@@ -59,6 +59,12 @@ CLOUD = Door(
             "sagelight.cloud.endpoint_settings:InvokeSettings",
             "sagelight.cloud.invoke:run_invoke",
         ),
+        "explain": Verb(
+            "Explain photos with SageMaker Clarify, for accounts that still have it.",
+            "explain job=NAME input=photos dry_run=true",
+            "sagelight.cloud.clarify_settings:ClarifySettings",
+            "sagelight.cloud.clarify:run_clarify",
+        ),
         "cleanup": Verb(
             "Delete endpoints and all that belongs to them; says first what they cost.",
             "cleanup all=true dry_run=true",

@@ -21,6 +21,7 @@ from sagelight.cloud.settings import CloudSettings
 from sagelight.errors import CloudError
 
 JSON = "application/json"
+LONGEST_PAUSE = 2.0
 # What SageMaker lets through.
 MOST_BYTES = {REALTIME: 6_291_456, SERVERLESS: 4_194_304, ASYNC: 1_000_000_000}
 # How images begin; of RIFF files only WebP is one.
@@ -166,17 +167,13 @@ class AsyncAnswer:
     output_path: str
     failure_path: str | None
 
-    def get_result(self, seconds: float = 900.0, between: float = 1.0) -> Any:
-        """Wait for the answer.
-
-        Args:
-            seconds: at most.
-            between: two looks, in seconds.
+    def get_result(self, seconds: float = 900.0) -> Any:
+        """Wait for the answer, at most so many seconds.
 
         Raises:
             CloudError: the endpoint failed at it, or there is no answer in time.
         """
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, 0.1
         while True:
             found = self._read(self.output_path)
             if found is not None:
@@ -190,7 +187,8 @@ class AsyncAnswer:
                     f"no answer within {seconds:g} s. It will lie in {self.output_path}; "
                     "type timeout_seconds=N to wait longer."
                 )
-            time.sleep(between)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _read(self, uri: str) -> tuple[bytes, str] | None:
         from botocore.exceptions import ClientError

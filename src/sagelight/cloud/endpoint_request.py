@@ -24,8 +24,10 @@ SCALED = "sagemaker:variant:DesiredInstanceCount"
 POLICY = f"{OURS}-load"
 SAGEMAKER, SCALING, SCHEDULER = "sagemaker", "application-autoscaling", "scheduler"
 _SCHEDULE_LENGTH = 64
-# AWS takes an update back that has not ended by then.
-_UPDATE_SECONDS = 7200
+# AWS takes an update back that has not ended by then; two hours may be asked for the start of a container alone.
+_UPDATE_SECONDS = 14400
+# New machines are watched so long by the alarms before the old ones go.
+_WATCHED_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def schedule_body(wish: Wish) -> dict[str, Any]:
             "Arn": f"arn:{partition}:scheduler:::aws-sdk:sagemaker:deleteEndpoint",
             "RoleArn": wish.scheduler_role,
             "Input": json.dumps({"EndpointName": wish.endpoint}),
-            # An endpoint that is being updated cannot be deleted: later, for up to a day.
+            # A call that is throttled or fails is repeated for up to a day.
             "RetryPolicy": {"MaximumEventAgeInSeconds": 86400, "MaximumRetryAttempts": 185},
         },
     }
@@ -263,23 +265,26 @@ def _capture(wish: Wish) -> dict[str, Any]:
 
 
 def _deployment(wish: Wish) -> dict[str, Any]:
+    alarms = [{"AlarmName": name} for name in wish.deploy.rollback_alarms]
     if wish.deploy.rollout == "rolling":
         policy: dict[str, Any] = {
             "RollingUpdatePolicy": {
                 "MaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": 50},
-                "WaitIntervalInSeconds": 60,
+                "WaitIntervalInSeconds": _WATCHED_SECONDS if alarms else 60,
                 "MaximumExecutionTimeoutInSeconds": _UPDATE_SECONDS,
             }
         }
     else:
         policy = {
             "BlueGreenUpdatePolicy": {
-                "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0},
+                "TrafficRoutingConfiguration": {
+                    "Type": "ALL_AT_ONCE",
+                    "WaitIntervalInSeconds": _WATCHED_SECONDS if alarms else 0,
+                },
                 "TerminationWaitInSeconds": 0,
                 "MaximumExecutionTimeoutInSeconds": _UPDATE_SECONDS,
             }
         }
-    alarms = [{"AlarmName": name} for name in wish.deploy.rollback_alarms]
     if alarms:
         policy["AutoRollbackConfiguration"] = {"Alarms": alarms}
     return policy

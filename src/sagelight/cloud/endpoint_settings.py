@@ -24,7 +24,7 @@ class EndpointSettings:
         "URI of the image that serves: yours, from this project's Dockerfile; auto is AWS's newest, which is old.",
     )
     environment: list[str] = setting(
-        [], "Environment variables of the container, such as [SAGELIGHT_BATCH_SIZE=8]."
+        [], "Environment variables of the container, such as ['SAGELIGHT_BATCH_SIZE=8']."
     )
     hours: float | None = setting(
         24.0,

@@ -12,17 +12,19 @@ from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.errors import CloudError
 
 ENDED = ("Completed", "Failed", "Stopped")
-TRAINING, TUNING, TRANSFORM = "training", "tuning", "transform"
+TRAINING, TUNING, TRANSFORM, PROCESSING = "training", "tuning", "transform", "processing"
 LEARNING = (TRAINING, TUNING)
-KINDS = (*LEARNING, TRANSFORM)
+KINDS = (*LEARNING, TRANSFORM, PROCESSING)
 STATUS = {
     TRAINING: "TrainingJobStatus",
     TUNING: "HyperParameterTuningJobStatus",
     TRANSFORM: "TransformJobStatus",
+    PROCESSING: "ProcessingJobStatus",
 }
 LOG_GROUPS = {
     TRAINING: "/aws/sagemaker/TrainingJobs",
     TRANSFORM: "/aws/sagemaker/TransformJobs",
+    PROCESSING: "/aws/sagemaker/ProcessingJobs",
 }
 
 
@@ -31,7 +33,7 @@ class JobState:
     """A job as the service describes it.
 
     Attributes:
-        kind: `training`, `tuning` or `transform`.
+        kind: `training`, `tuning`, `transform` or `processing`.
         described: the answer of Describe...Job.
     """
 
@@ -61,8 +63,9 @@ class JobState:
 
     @property
     def reason(self) -> str:
-        """Why it failed, or an empty text."""
-        return readable_reason(str(self.described.get("FailureReason", "")))
+        """Why it failed, or what its program said at its end, or an empty text."""
+        said = self.described.get("FailureReason") or self.described.get("ExitMessage") or ""
+        return readable_reason(str(said))
 
 
 def readable_reason(text: str) -> str:
@@ -86,6 +89,7 @@ def look_up(aws: Aws, name: str, kinds: tuple[str, ...] = LEARNING) -> JobState 
             HyperParameterTuningJobName=name
         ),
         TRANSFORM: lambda: aws.sagemaker.describe_transform_job(TransformJobName=name),
+        PROCESSING: lambda: aws.sagemaker.describe_processing_job(ProcessingJobName=name),
     }
     for kind in kinds:
         with explained(f"looking up {name}"):

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from sagelight.cloud.client import Aws, explained
-from sagelight.cloud.follow import KINDS, LOG_GROUPS, TRAINING, TRANSFORM, TUNING, LogTail, find_job
+from sagelight.cloud.follow import (
+    KINDS,
+    LOG_GROUPS,
+    PROCESSING,
+    TRAINING,
+    TRANSFORM,
+    TUNING,
+    LogTail,
+    find_job,
+)
 from sagelight.cloud.place import find_place
 from sagelight.cloud.results import fetch_results, state_of, trials
 from sagelight.cloud.settings import CloudSettings
@@ -22,6 +31,7 @@ _STOP: dict[str, Callable[[Any, str], Any]] = {
         HyperParameterTuningJobName=name
     ),
     TRANSFORM: lambda client, name: client.stop_transform_job(TransformJobName=name),
+    PROCESSING: lambda client, name: client.stop_processing_job(ProcessingJobName=name),
 }
 # Of the longest state of a rule, NoIssuesFound.
 STATUS_WIDTH = 13
@@ -30,7 +40,7 @@ STATUS_WIDTH = 13
 @dataclass
 class JobSettings:
     job: str | None = setting(
-        None, "Name of a training, tuning or transform job, as it was printed."
+        None, "Name of a training, tuning, transform or Clarify job, as it was printed."
     )
     cloud: CloudSettings = group(CloudSettings)
 
@@ -68,7 +78,7 @@ def rule_lines(described: Mapping[str, Any]) -> Iterator[str]:
 
 
 def run_logs(settings: JobSettings) -> None:
-    """Print the log of a training or transform job as far as it has come.
+    """Print the log of a training, transform or Clarify job as far as it has come.
 
     Raises:
         CloudError: no such job, or a tuning job, whose trials have the logs.

@@ -21,6 +21,7 @@ from sagelight.errors import CloudError, suggestion
 
 FRAMEWORK = "pytorch-amzn2023"
 DEBUGGER = "debugger"
+CLARIFY = "clarify"
 SERVING = "pytorch"
 NO_ACCOUNT = "000000000000"
 ASSUMED_REGION = "us-east-1"
@@ -133,6 +134,22 @@ def rules_image_uri(region: str) -> str:
         raise CloudError(
             f"debugger.cloud=true: AWS has no Debugger rules in {region}."
             f"{suggestion(region, version['registries'])} Type debugger.cloud=false, or another cloud.region."
+        )
+    return f"{_registry(account, region)}/{version['repository']}:{tag}"
+
+
+def clarify_image_uri(region: str) -> str:
+    """Clarify's image, from the same table.
+
+    Raises:
+        CloudError: the table knows no such region.
+    """
+    ((tag, version),) = _sdk_table(CLARIFY)["processing"]["versions"].items()
+    account = version["registries"].get(region)
+    if account is None:
+        raise CloudError(
+            f"cloud.region={region}: AWS has no Clarify there.{suggestion(region, version['registries'])} "
+            "Type another cloud.region, or explain the photos on this machine: python launch/local.py explain"
         )
     return f"{_registry(account, region)}/{version['repository']}:{tag}"
 

@@ -39,6 +39,10 @@ class Config:
         "What a data set unfit to train on does: strict refuses, warn tells and goes on, off does not look.",
         choices=("strict", "warn", "off"),
     )
+    explain: bool = setting(
+        True,
+        "Heat maps of the most confused pairs in the report, at the price of at most 400 answers of the network.",
+    )
     data: DataSettings = group(DataSettings)
     augment: AugmentSettings = group(AugmentSettings)
     model: ModelSettings = group(ModelSettings)

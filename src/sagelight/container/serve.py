@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import typing
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sagelight.bundle.preprocessing import MAX_PIXELS
@@ -23,6 +25,14 @@ PAYLOAD = "SAGEMAKER_MAX_PAYLOAD_IN_MB"
 # The largest photo that can be decoded, where each of its pixels counts three times.
 BATCH_MEGAPIXELS = 3 * MAX_PIXELS // 10**6
 WORDS: dict[str, bool] = {"true": True, "1": True, "false": False, "0": False}
+READERS: dict[type, Callable[[str], Any]] = {
+    int: int,
+    float: float,
+    str: str,
+    bool: lambda text: WORDS[text.lower()],
+    list: lambda text: [part.strip() for part in text.split(",") if part.strip()],
+}
+EXPECTED = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def main() -> int:
@@ -31,10 +41,12 @@ def main() -> int:
     Returns:
         0 stopped; 2 a bundle, variable or port that cannot be used, with the reason on stderr.
     """
+    # The first process of a container is not ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     return guarded(lambda: run_serve(container_settings(os.environ, sys.argv[1:])))
 
 
-def container_settings(variables: typing.Mapping[str, str], words: list[str]) -> ServeSettings:
+def container_settings(variables: Mapping[str, str], words: list[str]) -> ServeSettings:
     """The settings that a container's environment asks for: SAGELIGHT_BATCH_SIZE and so on.
 
     Raises:
@@ -66,26 +78,20 @@ def _prepare_for_batches(settings: ServeSettings, variables: typing.Mapping[str,
 
 def _parsed(name: str, variable: str, text: str) -> Any:
     field = dict(walk(ServeSettings))[name]
-    limits: Limits = field.metadata["limits"]
+    kinds = hints(ServeSettings, name)
+    kind = typing.get_origin(kinds[0]) or kinds[0]
+    if text == AUTO and str in kinds:
+        return text
     try:
-        value = _value(hints(ServeSettings, name), text)
+        value = READERS[kind](text)
     except (ValueError, KeyError):
-        raise ConfigError(f"{variable}={text}: {name} takes no such value.") from None
+        words = EXPECTED[kind] + (f" or {AUTO}" if str in kinds else "")
+        raise ConfigError(f"{variable}={text}: must be {words}.") from None
+    limits: Limits = field.metadata["limits"]
     complaint = limits.complaint(value)
     if complaint:
         raise ConfigError(f"{variable}={text}: {complaint}.")
     return value
-
-
-def _value(kinds: tuple[Any, ...], text: str) -> Any:
-    kind = typing.get_origin(kinds[0]) or kinds[0]
-    if text == AUTO and str in kinds:
-        return text
-    if kind is bool:
-        return WORDS[text.lower()]
-    if kind is list:
-        return [part.strip() for part in text.split(",") if part.strip()]
-    return kind(text)
 
 
 if __name__ == "__main__":

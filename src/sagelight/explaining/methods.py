@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from sagelight.errors import SagelightError
 from sagelight.explaining.extra import captum_is_installed, require_captum
 from sagelight.explaining.occlusion import BATCH, Answers, Heat, Pixels, occlusion_evidence
 from sagelight.serving.predictor import Predictor
@@ -57,14 +58,22 @@ def methods_of(choice: str, bundle: Path, predictor: Predictor, batch: int) -> l
     """The methods that were chosen, Grad-CAM first.
 
     Args:
-        choice: one of CHOICES; `auto` is both where captum is installed, else occlusion.
+        choice: one of CHOICES; `auto` is both where captum is installed and the bundle is in fp32, else occlusion.
 
     Raises:
         SagelightError: Grad-CAM was asked for and cannot be had.
     """
     occlusion = Occlusion(predictor, batch)
-    if choice == "occlusion" or (choice == "auto" and not captum_is_installed()):
+    precision = predictor.spec.precision
+    if choice == "auto" and (precision != "fp32" or not captum_is_installed()):
+        choice = "occlusion"
+    if choice == "occlusion":
         return [occlusion]
+    if precision != "fp32":
+        raise SagelightError(
+            f"this bundle answers in {precision}, which has no gradients. Type bundle=DIR of the fp32 bundle that it "
+            "was made from, or method=occlusion."
+        )
     require_captum()
     from sagelight.explaining.gradcam import GradCam
 

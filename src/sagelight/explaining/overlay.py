@@ -8,7 +8,9 @@ from PIL import Image
 
 # From little heat to most, darkening all the way, so that it reads without colour vision, too.
 RAMP = ((255, 237, 160), (254, 178, 76), (240, 59, 32), (140, 0, 38))
-STRONGEST = 0.82
+STRONGEST = 0.85
+# Below 1, so that a little heat is seen; at 0.5 it would cover half of most photos.
+FADING = 0.75
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -24,7 +26,7 @@ def overlay(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> Image.Image
     """
     warm = heat.clip(0, 1)[..., np.newaxis]
     grey = np.tensordot(_LUMA, pixels.astype(np.float32), axes=1)[..., np.newaxis]
-    opacity = STRONGEST * np.sqrt(warm)
+    opacity = STRONGEST * warm**FADING
     mixed = (1 - opacity) * grey + opacity * _colours(heat.clip(0, 1))
     return Image.fromarray(mixed.round().clip(0, 255).astype(np.uint8))
 

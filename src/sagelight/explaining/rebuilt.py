@@ -34,9 +34,14 @@ def rebuild_network(folder: Path, predictor: Predictor) -> Network:
         The network on the CPU, in evaluation mode; its parameters take gradients.
 
     Raises:
-        BundleError: no model.safetensors, one that is damaged or of another network, or a network whose
+        BundleError: a bundle in int8, no model.safetensors, one that is damaged or of another network, or a network whose
             probabilities differ by more than 1e-4 from model.onnx.
     """
+    if predictor.spec.precision != "fp32":
+        raise BundleError(
+            f"{folder} answers in {predictor.spec.precision}, and its trained network does not. "
+            "Name the fp32 bundle that it was made from."
+        )
     state = _read(folder / "model.safetensors")
     network = new_network(predictor.spec, layer_norm="head.0.weight" in state)
     try:

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlparse
 
-from sagelight.rehearsal.endpoints import Endpoint, Endpoints, Fleet
+from sagelight.rehearsal.endpoint import Endpoint, Fleet
+from sagelight.rehearsal.endpoints import Endpoints
 from sagelight.rehearsal.model_server import INVOCATION_SECONDS, Reply
 
 REALTIME_BYTES, SERVERLESS_BYTES, INLINE_BYTES = 6_291_456, 4_194_304, 128_000

@@ -10,6 +10,7 @@ from typing import Any
 
 from sagelight.cloud.contract import violations
 from sagelight.rehearsal.hosting import Hosting
+from sagelight.rehearsal.processing import Processing
 from sagelight.rehearsal.refusal import Body, Refusal
 from sagelight.rehearsal.training import TrainingJob
 from sagelight.rehearsal.transforming import Transforming
@@ -41,6 +42,13 @@ class SageMaker:
         place = (self.region, self.account, self.clients, self.environment)
         self.hosting = Hosting(*place)
         self.transforming = Transforming(*place, self.hosting)
+        self.processing = Processing(
+            self.region,
+            self.account,
+            self.clients,
+            self.hosting.models,
+            self.hosting.endpoints.endpoints,
+        )
 
     def call(self, operation: str, body: Body) -> Body:
         """Answer one operation.
@@ -98,6 +106,7 @@ class SageMaker:
             "ListTrainingJobsForHyperParameterTuningJob": self._list_trials,
             **self.hosting.operations(),
             **self.transforming.operations(),
+            **self.processing.operations(),
         }
 
     def _tag(self, answer: Body, body: Body) -> None:

@@ -37,9 +37,15 @@ def thumbnail(data_root: Path | None, file: str) -> Picture:
         image = decode(path)
     except UnreadableImageError:
         return Picture(None, lack="unreadable")
+    return inline(image)
+
+
+def inline(image: Image.Image, side: int = SIDE) -> Picture:
+    """A picture as it travels, at most `side` pixels on its longer side."""
     small = max(image.size) < SMALL
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return Picture(_jpeg(image, 95 if small else QUALITY), small)
+    copy = image.copy()
+    copy.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return Picture(_jpeg(copy, 95 if small else QUALITY), small)
 
 
 def _jpeg(image: Image.Image, quality: int) -> str:

@@ -9,6 +9,7 @@ from sagelight import __version__
 from sagelight.files import write_text
 from sagelight.metrics.evaluation import ClassFigures
 from sagelight.reporting import origin
+from sagelight.reporting.confused import pair_maps
 from sagelight.reporting.confusion import confusion_matrix
 from sagelight.reporting.curves import learning_curves
 from sagelight.reporting.debugger import debugger_part
@@ -49,6 +50,7 @@ def _content(run: Run, data_root: Path | None) -> dict[str, Any]:
         "classes": sorted(test.per_class, key=_worst_first) if test else [],
         "matrix": confusion_matrix(test) if test else None,
         "pairs": pair_exhibits(run, data_root),
+        "pair_maps": pair_maps(run),
         "wrong": len(wrong_photos(run)),
         "worst": worst_mistakes(run, data_root),
         "reliability": reliability(test) if test else None,

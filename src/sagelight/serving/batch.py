@@ -12,6 +12,7 @@ from sagelight.progress import progress
 from sagelight.serving.predictor import Predictor, ranked
 from sagelight.serving.stream import Answer, answers, image_files, runs_at_once
 from sagelight.serving.table import ENDINGS, report_unreadable, table_writer
+from sagelight.serving.views import VIEWS
 
 USAGE = "Type predict bundle=DIR input=FILE_OR_DIR output=FILE.csv"
 
@@ -26,6 +27,11 @@ class PredictSettings:
     # Side by side, small batches are as fast as large ones, take less memory, and end together.
     batch_size: int = setting(8, "Photos to one run of the network.", least=1)
     top_k: int = setting(5, "Labels listed for each photo, best first.", least=1)
+    tta: str = setting(
+        "none",
+        "Test-time augmentation, whose probabilities are averaged: flip sees each photo twice, crops ten times.",
+        choices=tuple(VIEWS),
+    )
     num_workers: int = setting(4, "Threads that decode photos ahead of the network.", least=1)
 
 
@@ -45,7 +51,7 @@ def run_predict(settings: PredictSettings) -> None:
     output = _output(settings.output)
     root, files = _inputs(Path(settings.input))
     runs, threads = runs_at_once()
-    predictor = Predictor.load(settings.bundle, threads)
+    predictor = Predictor.load(settings.bundle, threads, settings.tta)
     stream = answers(predictor, root, files, settings.batch_size, settings.num_workers, runs)
     bad: list[Answer] = []
     try:

@@ -21,6 +21,7 @@ from sagelight.serving.folders import figures_content
 from sagelight.serving.measure import PredictionRow, SplitPredictions, predict_split
 from sagelight.serving.predictor import Predictor
 from sagelight.serving.stream import Answer
+from sagelight.serving.views import VIEWS
 
 
 @dataclass
@@ -31,6 +32,11 @@ class EvaluateSettings:
         None, "FILE.json for the figures; one row a photo goes to FILE.predictions.csv beside it."
     )
     batch_size: int = setting(32, "Photos to one run of the network.", least=1)
+    tta: str = setting(
+        "none",
+        "Test-time augmentation, whose probabilities are averaged: flip sees each photo twice, crops ten times.",
+        choices=tuple(VIEWS),
+    )
     # Of these only name and root matter: how photos are cut and preprocessed is in the bundle.
     data: DataSettings = group(DataSettings)
 
@@ -46,7 +52,7 @@ def run_evaluate(settings: EvaluateSettings) -> None:
         missing = "bundle" if settings.bundle is None else "data.root"
         raise SagelightError(f"evaluate needs {missing}. Type evaluate bundle=DIR data.root=DIR")
     output = _output(settings.output)
-    predictor = Predictor.load(settings.bundle)
+    predictor = Predictor.load(settings.bundle, tta=settings.tta)
     index = index_for(predictor.spec, settings.data)
     found = predict_split(predictor, index, settings.split, settings.batch_size, _watched)
     evaluation = found.evaluation(predictor.labels)

@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from PIL import Image
 
 from sagelight.bundle.spec import INPUT, OUTPUT, BundleSpec
 from sagelight.errors import BundleError, first_line
-
-Source = bytes | str | Path | Image.Image
+from sagelight.serving.views import Source, take_views
 
 
 @dataclass(frozen=True)
@@ -31,19 +29,24 @@ class Predictor:
 
     Attributes:
         spec: the content of bundle.json.
+        tta: the views of each image whose probabilities are averaged; see `views.take_views`.
     """
 
-    def __init__(self, spec: BundleSpec, session: onnxruntime.InferenceSession) -> None:
+    def __init__(
+        self, spec: BundleSpec, session: onnxruntime.InferenceSession, tta: str = "none"
+    ) -> None:
         self.spec = spec
+        self.tta = tta
         self._session = session
 
     @classmethod
-    def load(cls, bundle: str | Path, threads: int | None = None) -> Predictor:
+    def load(cls, bundle: str | Path, threads: int | None = None, tta: str = "none") -> Predictor:
         """Read a bundle folder.
 
         Args:
             bundle: the folder that holds bundle.json and model.onnx.
             threads: of one inference; None lets ONNX Runtime use every core.
+            tta: test-time augmentation: `none`, `flip` (2 views) or `crops` (10).
 
         Raises:
             BundleError: missing, damaged, or a graph that does not fit bundle.json.
@@ -52,16 +55,33 @@ class Predictor:
         spec = BundleSpec.read(folder)
         session = _session(folder / "model.onnx", threads)
         _check_fit(folder, spec, session)
-        return cls(spec, session)
+        return cls(spec, session, tta)
+
+    def with_model(self, model: Path) -> Predictor:
+        """The same bundle with another model.onnx."""
+        return Predictor(self.spec, _session(model, None), self.tta)
 
     @property
     def labels(self) -> list[str]:
         return self.spec.labels
 
+    def pixels(self, source: Source) -> NDArray[np.uint8]:
+        """What the network sees of an image: (3, H, W), or with `tta` its views (V, 3, H, W), uint8.
+
+        Raises:
+            UnreadableImageError: see `preprocessing.decode`.
+        """
+        views = take_views(self.spec.preprocessing, source, self.tta)
+        return views[0] if self.tta == "none" else views
+
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities (B, C) of pixels (B, 3, H, W), uint8, as `spec.preprocessing` gives them."""
-        result: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: pixels})[0]
-        return result
+        """Probabilities (B, C) of images, stacked as `pixels` gives them; of several views, their mean."""
+        flat = pixels.reshape(-1, *pixels.shape[-3:])
+        result: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: flat})[0]
+        if pixels.ndim == 4:
+            return result
+        mean: NDArray[np.float32] = result.reshape(*pixels.shape[:2], -1).mean(axis=1)
+        return mean
 
     def predict(
         self, sources: Sequence[Source], top_k: int = 5, batch_size: int = 32
@@ -73,7 +93,7 @@ class Predictor:
         """
         predictions = []
         for start in range(0, len(sources), batch_size):
-            batch = [self.spec.preprocessing(s) for s in sources[start : start + batch_size]]
+            batch = [self.pixels(source) for source in sources[start : start + batch_size]]
             rows = self.probabilities(np.stack(batch))
             predictions += [ranked(self.labels, row, top_k) for row in rows]
         return predictions

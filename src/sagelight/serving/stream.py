@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sagelight.bundle.preprocessing import Preprocessing, UnreadableImageError
+from sagelight.bundle.preprocessing import UnreadableImageError
 from sagelight.data.index import EXTENSIONS, image_paths
 from sagelight.errors import DataError
 from sagelight.serving.predictor import Predictor
@@ -82,8 +82,7 @@ def answers(
     try:
         while True:
             while len(waiting) <= runs and (batch := list(itertools.islice(names, batch_size))):
-                preprocessing = predictor.spec.preprocessing
-                pixels = [decoders.submit(_pixels, preprocessing, root / file) for file in batch]
+                pixels = [decoders.submit(_pixels, predictor, root / file) for file in batch]
                 waiting.append(runners.submit(_answered, predictor, batch, pixels))
             if not waiting:
                 return
@@ -113,8 +112,8 @@ def _printable(file: str) -> str:
     return os.fsencode(file).decode("utf-8", "replace")
 
 
-def _pixels(preprocessing: Preprocessing, path: Path) -> Pixels | str:
+def _pixels(predictor: Predictor, path: Path) -> Pixels | str:
     try:
-        return preprocessing(path)
+        return predictor.pixels(path)
     except UnreadableImageError as error:
         return str(error)

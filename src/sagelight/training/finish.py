@@ -18,6 +18,7 @@ from sagelight.config.save import config_digest
 from sagelight.config.schema import Config
 from sagelight.data.index import SPLITS
 from sagelight.data.module import PhotoDataModule
+from sagelight.explaining.confused import explain_confused
 from sagelight.files import write_csv, write_json
 from sagelight.metrics.evaluation import Evaluation, evaluate
 from sagelight.models.classifier import Classifier
@@ -73,6 +74,8 @@ def finish(
         evaluations.get("test"),
     )
     write_bundle(run.folder / "bundle", spec, metrics, write_proven_model, facts)
+    if config.explain and "test" in evaluations:
+        explain_confused(run.folder, data.index.root)
     write_report(run.folder, data.index.root)
     write_json(run.folder / FINISHED, metrics)
     return metrics

@@ -20,7 +20,7 @@ ready = [False]
 
 def watch(event, arguments):
     # The server opens its own port first; after that it has no reason for any of these.
-    if event == "socket.listen":
+    if event == "socket.bind":
         ready[0] = True
     writes = (
         event == "open"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sagelight.errors import first_line
+
+T = TypeVar("T")
 Pixels = NDArray[np.uint8]
 Row = NDArray[np.float32]
 Run = Callable[[Pixels], NDArray[np.float32]]
@@ -54,7 +58,7 @@ class Batcher:
         self._run = run
         self._batch_size = batch_size
         self._delay = delay
-        self._free = workers
+        self._workers = self._free = workers
         self._on_batch = on_batch
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="model")
         self._waiting: deque[Waiting] = deque()
@@ -64,6 +68,19 @@ class Batcher:
     @property
     def waiting(self) -> int:
         return len(self._waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is being computed, waits or comes."""
+        return self._free == self._workers and not self._waiting and not self._coming
+
+    async def alone(self, work: Awaitable[T]) -> T:
+        """Await work that computes by itself with `rows`, in a worker's place until it has ended."""
+        self._free -= 1
+        running = asyncio.ensure_future(work)
+        running.add_done_callback(self._end_alone)
+        # Whoever gives up stops waiting; the thread goes on, and so its place is taken.
+        return await asyncio.shield(running)
 
     @contextmanager
     def coming(self) -> Iterator[None]:
@@ -113,11 +130,29 @@ class Batcher:
                 batch.append(waiting)
         return batch
 
-    def _rows(self, batch: list[Waiting]) -> NDArray[np.float32]:
-        rows = self._run(np.stack([waiting.pixels for waiting in batch]))
-        if not np.isfinite(rows).all():
-            raise ModelFailure("the network's probabilities are not numbers")
+    def rows(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Probabilities (B, C) of pixels (B, 3, H, W), computed in this thread.
+
+        Raises:
+            ModelFailure: the network failed.
+        """
+        try:
+            rows = self._run(pixels)
+        except Exception as error:  # ONNX Runtime's errors share no narrower base class.
+            raise ModelFailure(first_line(error)) from error
+        if len(rows) != len(pixels) or not np.isfinite(rows).all():
+            raise ModelFailure("its probabilities are not numbers, or not one row a photo")
         return rows
+
+    def _rows(self, batch: list[Waiting]) -> NDArray[np.float32]:
+        return self.rows(np.stack([waiting.pixels for waiting in batch]))
+
+    def _end_alone(self, done: asyncio.Future[Any]) -> None:
+        self._free += 1
+        # To be looked at here, too: nobody may be left to await it.
+        if not done.cancelled() and isinstance(done.exception(), ModelFailure | None):
+            self._on_batch(1)
+        self._start_batches()
 
     def _hand_out(self, batch: list[Waiting], done: asyncio.Future[NDArray[np.float32]]) -> None:
         self._free += 1
@@ -129,7 +164,5 @@ class Batcher:
             if error is None:
                 waiting.row.set_result(done.result()[position])
             else:
-                failure = ModelFailure(str(error))
-                failure.__cause__ = error
-                waiting.row.set_exception(failure)
+                waiting.row.set_exception(ModelFailure(str(error)))
         self._start_batches()

@@ -54,7 +54,9 @@ def _listening(host: str, port: int) -> socket.socket:
         )
         return socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
+        # create_server adds the address to strerror, which is named here already.
+        unknown = isinstance(error, socket.gaierror)
+        reason = error.strerror if unknown else os.strerror(error.errno or 0)
         raise SagelightError(
-            f"port={port} on host={host} cannot be opened: {os.strerror(error.errno or 0)}. "
-            "Type port=0 for any free one."
+            f"port={port} on host={host} cannot be opened: {reason}. Type port=0 for any free one."
         ) from error

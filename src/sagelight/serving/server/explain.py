@@ -50,11 +50,15 @@ class Explanations:
         labels = self._service.predictor.labels
         if label is not None and label not in labels:
             raise Refusal(HTTPStatus.BAD_REQUEST, "there is no such label.")
-        with self._service.admitted(), self._bodies.held() as held:
+        self._service.check_room()
+        with self._bodies.held() as held:
             body = await self._bodies.read(request, held)
-            pixels = await self._service.decoding.pixels(body)
-            target = None if label is None else labels.index(label)
-            picture = await self._service.decoding.elsewhere(lambda: self._picture(pixels, target))
+            with self._service.admitted():
+                pixels = await self._service.decoding.pixels(body)
+                target = None if label is None else labels.index(label)
+                picture = await self._service.decoding.elsewhere(
+                    lambda: self._picture(pixels, target)
+                )
         return Response(picture, media_type="image/png")
 
     def _picture(self, pixels: NDArray[np.uint8], target: int | None) -> bytes:

@@ -32,11 +32,13 @@ class Invocations:
         kind = answer_kind(headers.get("accept", "*/*"))
         json_sent = is_json(headers.get("content-type", ""))
         facts = request.state.facts
-        with self._service.admitted(), self._bodies.held() as held:
+        self._service.check_room()
+        with self._bodies.held() as held:
             body = await self._bodies.read(request, held)
             facts["bytes"] = len(body)
-            photos, many = await self._photos(body, held) if json_sent else ([body], False)
-            answers = await self._service.answers(photos, facts)
+            with self._service.admitted():
+                photos, many = await self._photos(body, held) if json_sent else ([body], False)
+                answers = await self._service.answers(photos, facts)
         if kind == CSV:
             return Response("".join(output_fn(each, CSV)[0] for each in answers), media_type=CSV)
         return json_response({"predictions": answers} if many else answers[0])

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import socket
 import sys
 from http import HTTPStatus
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from sagelight.serving.server.log import log
 
 # Seconds to read on after a last answer: a connection closed with bytes unread may lose it.
 LINGER_SECONDS = 2.0
@@ -32,6 +35,10 @@ class GuardedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # asyncio does this only where it has made the listening socket: otherwise the body of an answer waits
+        # for the receipt of its headers, which the other side holds back for 40 ms.
+        own = transport.get_extra_info("socket")
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > self.most_connections:
             reason = f"{self.most_connections} connections are open already. Try again in a second."
             self._part(HTTPStatus.SERVICE_UNAVAILABLE, reason, ("Retry-After", "1"))
@@ -73,6 +80,11 @@ class GuardedProtocol(H11Protocol):
         else:
             self._part(HTTPStatus.BAD_REQUEST, msg)
 
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        # A close waits until the other side has read everything, which it may never do.
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
     def shutdown(self) -> None:
         if self._parting or self.conn.our_state is h11.ERROR:
             self.transport.close()
@@ -111,11 +123,12 @@ class GuardedProtocol(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
+        log("refused connection", status=status.value, reason=reason)
         body = json.dumps({"error": reason}).encode()
         self.transport.write(self._last_response(status, body, headers))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def _last_response(
         self, status: HTTPStatus, body: bytes, headers: tuple[tuple[str, str], ...]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from sagelight.serving.inference import answer
@@ -51,15 +52,23 @@ class Service:
         self.decoding.close()
         self.batcher.close()
 
+    def check_room(self) -> None:
+        """Refuse early what would find no place later.
+
+        Raises:
+            Refusal: all places are taken (503).
+        """
+        if self.in_hand >= self.settings.queue:
+            raise busy(f"{self.in_hand} requests are in hand already. Try again in a second.")
+
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """A place among the requests in hand.
+        """A place among the requests in hand, for one whose body has come.
 
         Raises:
             Refusal: all are taken (503).
         """
-        if self.in_hand >= self.settings.queue:
-            raise busy(f"{self.in_hand} requests are in hand already. Try again in a second.")
+        self.check_room()
         self.in_hand += 1
         try:
             yield
@@ -73,12 +82,13 @@ class Service:
             facts: for the log; the milliseconds of the slowest photo are put in.
 
         Raises:
-            Refusal: one of them cannot be decoded.
+            Refusal: one of them cannot be decoded, or together they are too large.
             ModelFailure: the network failed.
         """
         if len(photos) == 1:
             return [await self._answered(photos[0], facts)]
         facts["photos"] = len(photos)
+        await self.decoding.check_sizes(photos)
         named = (self._named(number, photo, facts) for number, photo in enumerate(photos))
         return list(await asyncio.gather(*named))
 
@@ -99,29 +109,48 @@ class Service:
 
     async def _answer(self, photo: bytes, facts: dict[str, Any]) -> dict[str, Any]:
         start = time.perf_counter()
+        with self._noting_health():
+            decoded, row = await (self._alone(photo) if self.batcher.idle else self._batched(photo))
+        self._took("decoding", decoded - start, facts)
+        self._took("model", time.perf_counter() - decoded, facts)
+        return answer(self.predictor.labels, row, self.settings.top_k)
+
+    async def _batched(self, photo: bytes) -> tuple[float, Row]:
+        """The time when a photo was decoded, and its row from a batch."""
         with self.batcher.coming():
             pixels = await self.decoding.pixels(photo)
             decoded = time.perf_counter()
             row = self.batcher.submit(pixels)
-        self._took("decoding", decoded - start, facts)
-        labelled = answer(self.predictor.labels, await self._watched(row), self.settings.top_k)
-        self._took("model", time.perf_counter() - decoded, facts)
-        return labelled
+        return decoded, await row
+
+    async def _alone(self, photo: bytes) -> tuple[float, Row]:
+        """The same where nobody else is there: without changing the thread between decoding and network."""
+
+        def work() -> tuple[float, Row]:
+            pixels = self.decoding.decode(photo)
+            decoded = time.perf_counter()
+            return decoded, self.batcher.rows(pixels[np.newaxis])[0]
+
+        return await self.batcher.alone(self.decoding.elsewhere(work))
 
     def _took(self, stage: str, seconds: float, facts: dict[str, Any]) -> None:
         self.metrics.stages[stage].observe(seconds)
         key = f"{stage}_ms"
         facts[key] = max(facts.get(key, 0.0), round(seconds * 1000, 2))
 
-    async def _watched(self, row: asyncio.Future[Row]) -> Row:
+    @contextmanager
+    def _noting_health(self) -> Iterator[None]:
         try:
-            found = await row
+            yield
         except ModelFailure as failure:
             self.metrics.failures.inc()
             self.health.failed(str(failure))
             raise
+        except asyncio.CancelledError:
+            # Out of time. Of an overload the next answer clears it; a network that hangs gives none.
+            self.health.failed("the network took too long to answer")
+            raise
         self.health.answered()
-        return found
 
     async def _probe(self) -> None:
         await self._answer(_tiny_photo(), {})

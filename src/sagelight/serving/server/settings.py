@@ -77,10 +77,11 @@ def shares(settings: ServeSettings) -> Shares:
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, and no more than a container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, _quota()))
+    return max(1, min(cores or 1, quota()))
 
 
-def _quota(root: Path = Path("/sys/fs/cgroup")) -> int:
+def quota(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that a control group (version 2 or 1) grants, rounded up; all of them without a limit."""
     try:
         words = (root / "cpu.max").read_text().split()
     except OSError:

@@ -65,7 +65,7 @@ def clear(aws: Aws, estate: Estate, seconds: float) -> None:
         Interrupted: on Ctrl-C.
     """
     for endpoint in estate.endpoints:
-        _end(aws, endpoint, seconds)
+        _end(aws, endpoint, seconds, estate.notes)
     for name in estate.schedules:
         with noted(estate.notes):
             unschedule_named(aws, name)
@@ -91,7 +91,7 @@ def remove_endpoint(aws: Aws, name: str, seconds: float = 2.0) -> None:
     clear(aws, survey(aws, CleanupSettings(endpoint=name)), seconds)
 
 
-def _end(aws: Aws, endpoint: Thing, seconds: float) -> None:
+def _end(aws: Aws, endpoint: Thing, seconds: float, notes: list[str]) -> None:
     from botocore.exceptions import ClientError
 
     name = endpoint.name
@@ -108,7 +108,7 @@ def _end(aws: Aws, endpoint: Thing, seconds: float) -> None:
             raise Interrupted(
                 f"{name} is still there, and is paid. Type {DOOR} cleanup endpoint={name} to delete it."
             ) from stop
-    with noted([]):
+    with noted(notes):
         unscale(aws, f"endpoint/{name}/variant/{VARIANT}")
     with explained(f"deleting the endpoint {name}"):
         try:

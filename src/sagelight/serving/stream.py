@@ -20,7 +20,7 @@ from sagelight.errors import DataError
 from sagelight.serving.predictor import Predictor
 
 Pixels = NDArray[np.uint8]
-# A batch in work takes memory: 32 photos of a ResNet-18 take 130 MB.
+# A batch in work takes memory: of 32 photos, a ResNet-18's takes 130 MB.
 MOST_RUNS = 8
 
 

@@ -99,7 +99,6 @@ class SageMaker:
                     study.entry() for study in list(self.tuning.values())
                 ]
             },
-            "ListTransformJobs": lambda _: {"TransformJobSummaries": []},
             "ListTags": lambda body: {"Tags": _as_list(self.tags.get(body["ResourceArn"], {}))},
             "AddTags": self._add_tags,
             "DeleteTags": self._delete_tags,

@@ -31,15 +31,24 @@ class Request:
 
 @dataclass
 class Round:
-    """What the clients saw: seconds of each answer, and what came instead of the right one."""
+    """What the clients saw: seconds of each answer, and what came instead of the right one.
+
+    `processor_seconds` are the server's.
+    """
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     wrong: Counter[str] = field(default_factory=Counter)
+    processor_seconds: float = 0.0
 
     @property
     def throughput(self) -> float:
         return len(self.latencies) / self.seconds
+
+    @property
+    def processor_ms(self) -> float:
+        """Of one answer."""
+        return 1e3 * self.processor_seconds / len(self.latencies)
 
     def percentile(self, share: float) -> float:
         """Milliseconds."""

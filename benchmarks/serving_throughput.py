@@ -73,7 +73,9 @@ def _measure(server: Server, photos: list[bytes], clients: int, seconds: float) 
     requests = [post(PATH, photo, "image/jpeg") for photo in photos]
     server.resume()
     load(server.port, requests, clients, WARMING)
+    before = server.processor_seconds()
     found = load(server.port, requests, clients, seconds)
+    found.processor_seconds = server.processor_seconds() - before
     server.pause()
     return found
 
@@ -107,7 +109,7 @@ def _report(
         for clients, each in by_clients.items():
             row = _row(name, clients, each)
             rows.append(row)
-            figures = f"{row['throughput']:>10.1f}{row['p50_ms']:>9.1f}{row['p99_ms']:>9.1f}"
+            figures = f"{row['throughput']:>10.1f}{row['p50_ms']:>9.1f}{row['p99_ms']:>9.1f}{row['processor_ms']:>8.1f}"
             print(f"{name:<12}{clients:>8}{figures}  {row['wrong'] or ''}")
     return {"machine": machine(), "rows": rows, "targets": _targets(found)}
 
@@ -120,6 +122,7 @@ def _row(name: str, clients: int, rounds: list[Round]) -> dict[str, Any]:
         "throughput": statistics.median(each.throughput for each in rounds),
         "p50_ms": statistics.median(each.percentile(50) for each in rounds),
         "p99_ms": statistics.median(each.percentile(99) for each in rounds),
+        "processor_ms": statistics.median(each.processor_ms for each in rounds),
         "throughputs": [each.throughput for each in rounds],
         "p99s_ms": [each.percentile(99) for each in rounds],
         "wrong": dict(wrong),

@@ -1,4 +1,4 @@
-"""Amazon SageMaker: train, tune, status, logs, stop, fetch. `python launch/sagemaker.py --help`."""
+"""Amazon SageMaker: train, tune, deploy, invoke, clean up. `python launch/sagemaker.py --help`."""
 
 import sys
 from pathlib import Path

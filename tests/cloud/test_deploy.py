@@ -82,6 +82,11 @@ def test_equal_bundles_are_the_same_model_wherever_they_lie(
         for folder in (bundle, twin)
     ]
     assert names[0] == names[1]
+    # Neither what serving does not read nor what others leave there makes another model.
+    (twin / "model.safetensors").write_bytes(b"other weights")
+    (twin / ".DS_Store").write_bytes(b"theirs")
+    same = planned(capsys, f"bundle={twin}", ROLE, REGION)[1]
+    assert same["CreateModel"]["ModelName"] == names[0]
     (twin / "code" / "inference.py").write_text("# another")
     other = planned(capsys, f"bundle={twin}", ROLE, REGION)[1]
     assert other["CreateModel"]["ModelName"] != names[0]
@@ -186,6 +191,16 @@ def test_commands_that_say_too_little_or_too_much(
     words: list[str], part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert part in refused(capsys, *words)
+
+
+@pytest.mark.parametrize("words", [["cleanup", "all=true"], ["invoke", "endpoint=a"]])
+def test_no_region_is_guessed_where_something_is(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("photo.jpg").write_bytes(b"x")
+    photo = ["input=photo.jpg"] if "invoke" in words else []
+    message = refused(capsys, *words, *photo)
+    assert message == "no region is set. Type cloud.region=REGION or set AWS_REGION."
 
 
 def test_a_damaged_network_is_refused_before_anything_is_sent(
@@ -316,3 +331,43 @@ def test_an_endpoint_that_cannot_be_asked(
         capsys, "invoke", "endpoint=a", "input=photo.jpg", REGION, f"cloud.endpoint_url={url}"
     )
     assert advice in message
+
+
+@pytest.mark.usefixtures("keys")
+def test_cleanup_ends_what_costs_whatever_else_is_forbidden(
+    refusing: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arn = "arn:aws:sagemaker:eu-west-1:111122223333:endpoint/flowers"
+    row = {"EndpointName": "flowers", "EndpointArn": arn, "EndpointStatus": "InService"}
+    row |= {"CreationTime": 0, "LastModifiedTime": 0, "EndpointConfigName": "gone"}
+    deleted: list[str] = []
+
+    def answer(method: str, target: str) -> Answer:
+        operation = target.rpartition(".")[2]
+        if not target.startswith("SageMaker"):
+            return api_error("AccessDeniedException", f"no rights to {operation}", 403)
+        known = {
+            "ListEndpoints": {"Endpoints": [] if deleted else [row]},
+            "DescribeEndpoint": row,
+            "ListTags": {"Tags": [{"Key": "sagelight", "Value": "true"}]},
+            "ListEndpointConfigs": {"EndpointConfigs": []},
+            "ListModels": {"Models": []},
+            "ListTrainingJobs": {"TrainingJobSummaries": []},
+            "ListHyperParameterTuningJobs": {"HyperParameterTuningJobSummaries": []},
+            "ListTransformJobs": {"TransformJobSummaries": []},
+        }
+        if operation == "DeleteEndpoint":
+            deleted.append("flowers")
+            return (200, JSON, "{}")
+        if operation not in known or (deleted and operation == "DescribeEndpoint"):
+            return api_error("ValidationException", 'Could not find "arn".')
+        return (200, JSON, json.dumps(known[operation]))
+
+    words = ["cleanup", "all=true", REGION, f"cloud.endpoint_url={refusing(answer)}"]
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert "flowers: InService, not known: its configuration is gone, with no end" in told.out
+    assert "deleted   endpoint flowers" in told.out
+    assert deleted == ["flowers"]
+    assert "note: listing schedules was refused: no rights to" in told.err
+    assert "note: removing autoscaling was refused: no rights to" in told.err

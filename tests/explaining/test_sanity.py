@@ -12,14 +12,8 @@ import torch
 from explaining.networks import FromNetwork, pixels_of, small
 from sagelight.explaining.gradcam import GradCam
 from sagelight.explaining.methods import Occlusion
-from sagelight.explaining.sanity import (
-    STEPS,
-    NetworkAnswers,
-    Question,
-    check_sanity,
-    described,
-    randomised,
-)
+from sagelight.explaining.randomised import STEPS, randomised
+from sagelight.explaining.sanity import NetworkAnswers, Question, check_sanity, described
 from sagelight.explaining.where import place_of, rank_correlation
 
 SIDE = 64
@@ -101,6 +95,9 @@ def test_maps_that_vanish_are_unlike_and_those_that_never_were_are_left_out(
     )
     assert found.cold == 1
     assert found.weights == dict.fromkeys(STEPS, 0)
+    cold = check_sanity(made.network, made.spec, lambda _: Cold(False), ASKED[:1])
+    assert cold.doubts == ["Edges: no map has any heat, so there is nothing to compare."]
+    assert (cold.follows_weights, cold.follows_class) == (False, False)
 
 
 def test_rank_correlation_is_spearmans() -> None:

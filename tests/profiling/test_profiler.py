@@ -212,7 +212,7 @@ def test_slow_photos_are_found(
 
     plain = PhotoDataset.__getitem__
     monkeypatch.setattr(PhotoDataset, "__getitem__", slow)
-    monkeypatch.setattr("sagelight.profiling.profiler._cores", lambda: 2)
+    monkeypatch.setattr("sagelight.profiling.profiler.usable_cores", lambda: 2)
     folder = train(photos, "trainer.max_epochs=7", "trainer.limit_val_batches=1")
     found = findings(folder)["by_name"]
     assert found["Dataloader"]["status"] == "IssuesFound"
@@ -226,7 +226,7 @@ def test_slow_photos_are_found(
 def test_too_many_loader_processes_are_found(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sagelight.profiling.profiler._cores", lambda: 2)
+    monkeypatch.setattr("sagelight.profiling.profiler.usable_cores", lambda: 2)
     train(photos, "trainer.max_epochs=1", "data.num_workers=16", "trainer.limit_val_batches=1")
     told = capsys.readouterr().err
     assert "Dataloader: algo-1: 16 loader processes on 2 cores: Type data.num_workers=2" in told

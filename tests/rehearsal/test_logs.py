@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from rehearsal.conftest import Stage
-from sagelight.rehearsal.logs import LogStream
+from sagelight.rehearsal.logs import GROUP, LogStream
 from sagelight.rehearsal.server import REGION
 
 JOBS = 8
@@ -29,7 +29,7 @@ def test_jobs_that_begin_together_find_the_same_group(stage: Stage) -> None:
 
     with ThreadPoolExecutor(JOBS) as threads:
         list(threads.map(begin, range(JOBS)))
-    groups = stage.logs.describe_log_groups()["logGroups"]
-    streams = stage.logs.describe_log_streams(logGroupName=groups[0]["logGroupName"])["logStreams"]
+    groups = stage.logs.describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"]
+    streams = stage.logs.describe_log_streams(logGroupName=GROUP)["logStreams"]
     assert len(groups) == 1
     assert {s["logStreamName"].split("/")[0] for s in streams} == {f"job-{n}" for n in range(JOBS)}

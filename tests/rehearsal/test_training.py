@@ -151,8 +151,8 @@ def test_what_the_service_refuses_is_refused(stage: Stage) -> None:
         assert refusal.value.response["Error"]["Code"] == code
     with pytest.raises(ClientError, match="Requested resource not found"):
         stage.sagemaker.describe_training_job(TrainingJobName="nobody")
-    with pytest.raises(ClientError, match="the rehearsal has no CreateEndpoint"):
-        stage.sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
+    with pytest.raises(ClientError, match="the rehearsal has no DescribeDomain"):
+        stage.sagemaker.describe_domain(DomainId="d-0")
 
 
 def test_throttled_calls_are_repeated_and_start_one_job(

@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from sagelight.serving.server.batching import Batcher, ModelFailure, Pixels, row
 from sagelight.serving.server.decoding import Decoding
 from sagelight.serving.server.health import Health
 from sagelight.serving.server.refusal import Refusal
-from sagelight.serving.server.settings import ServeSettings, Shares, quota, shares
+from sagelight.serving.server.settings import ServeSettings, Shares, shares
 from serving.test_server import encoded
 
 PIXELS = np.zeros((3, 2, 2), np.uint8)
@@ -257,29 +256,6 @@ def test_what_takes_more_memory_counts_more(mode: str, kind: str, most: int) -> 
         little.close()
 
     run(story())
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({"cpu.max": "150000 100000\n"}, 2),
-        ({"cpu.max": "50000 100000\n"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-    ],
-)
-def test_a_containers_quota_limits_the_cores(
-    tmp_path: Path, files: dict[str, str], cores: int
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert quota(tmp_path) == cores
-
-
-def test_without_a_quota_all_cores_count(tmp_path: Path) -> None:
-    everything = quota(tmp_path)
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert quota(tmp_path) == everything >= 1
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

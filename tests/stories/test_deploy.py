@@ -178,7 +178,10 @@ def test_what_fails_leaves_nothing_and_what_answered_goes_on(
 
 
 def test_serverless_and_asynchronous_endpoints_are_asked_alike(
-    bundles: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    bundles: dict[str, Path],
+    running: Rehearsal,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for mode in ("serverless", "async"):
         words = [f"bundle={bundles['colours']}", f"endpoint={mode}", f"mode={mode}"]
@@ -194,7 +197,11 @@ def test_serverless_and_asynchronous_endpoints_are_asked_alike(
     assert "large.jpg has 4,194,307 bytes, and a serverless endpoint takes 4,194,304." in message
     said = typed(capsys, "cleanup", "all=true", "dry_run=true")
     assert "endpoint  serverless: InService, nothing while nobody asks, to go" in said
-    Predictor("serverless").delete_endpoint()
+    # An address is enough: a rehearsal asks for no keys of yours.
+    with monkeypatch.context() as elsewhere:
+        for name in running.environment:
+            elsewhere.delenv(name)
+        Predictor("serverless", endpoint_url=running.url).delete_endpoint()
     typed(capsys, "cleanup", "endpoint=async")
     with pytest.raises(CloudError, match="no such endpoint"):
         Predictor("serverless").delete_endpoint()
@@ -288,6 +295,36 @@ def test_ctrl_c_while_it_is_made_says_what_goes_on_and_how_to_come_back(
     assert typed(capsys, "cleanup", "all=true") == "nothing of sagelight's is left in us-east-1\n"
 
 
+@pytest.mark.parametrize(
+    ("operation", "left"), [("CreateEndpointConfig", False), ("CreateEndpoint", True)]
+)
+def test_ctrl_c_in_a_call_takes_back_what_costs_nothing_and_names_what_might(
+    operation: str,
+    left: bool,
+    bundles: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from botocore.client import BaseClient
+
+    call = BaseClient._make_api_call
+
+    def interrupted(client: Any, name: str, arguments: Any) -> Any:
+        answer = call(client, name, arguments)
+        if name == operation:
+            raise KeyboardInterrupt
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BaseClient, "_make_api_call", interrupted)
+        assert cloud(["deploy", f"bundle={bundles['colours']}", "endpoint=cut"]) == 130
+    said = capsys.readouterr().err
+    assert ("cut may have been asked for. Type python launch/sagemaker.py cleanup" in said) == left
+    said = typed(capsys, "cleanup", "endpoint=cut")
+    assert ("deleted   endpoint cut" in said) == left
+    typed(capsys, "cleanup", "all=true")
+
+
 def test_jobs_that_run_are_named_and_stopped_when_asked(
     client: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -322,17 +359,17 @@ def test_without_a_rehearsal_that_stays_deploy_is_one_until_ctrl_c(
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
         preexec_fn=hear_ctrl_c,
     )
-    assert process.stdout is not None
-    printed = next(line for line in process.stdout if "cloud.endpoint_url=" in line)
-    words = printed.replace("photo.jpg", "red.jpg").split()[2:]
-    found = json.loads(typed(capsys, *words))
-    assert found["label"] == "red"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0
-    assert process.stderr is not None
-    assert "ending the rehearsal and its endpoint" in process.stderr.read()
-    process.stdout.close()
-    process.stderr.close()
+    with process:
+        try:
+            assert process.stdout is not None
+            printed = next(line for line in process.stdout if "cloud.endpoint_url=" in line)
+            words = printed.replace("photo.jpg", "red.jpg").split()[2:]
+            assert json.loads(typed(capsys, *words))["label"] == "red"
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+        assert process.stderr is not None
+        assert "ending the rehearsal and its endpoint" in process.stderr.read()
 
 
 def test_a_job_is_deployed_by_its_name(

@@ -7,15 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sagelight.cloud.clarify_plan import (
-    ClarifyPlan,
-    described,
-    plan_clarify,
-    requests_json,
-    settled_plan,
-)
+from sagelight.cloud.clarify_plan import ClarifyPlan, plan_clarify, settled_plan
 from sagelight.cloud.clarify_request import config_text, config_uri, results_uri
 from sagelight.cloud.clarify_settings import ClarifySettings
+from sagelight.cloud.clarify_show import described, requests_json
 from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS, backend
 from sagelight.cloud.follow import PROCESSING, JobState, follow, look_up

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from sagelight.cloud.clarify_request import (
     PROCESSING_JOB,
     analysis,
     broken_rules,
-    ceiling_hours,
     photos_uri,
     processing_body,
     results_uri,
@@ -23,7 +21,7 @@ from sagelight.cloud.clarify_settings import ClarifySettings
 from sagelight.cloud.client import Aws
 from sagelight.cloud.contract import choices, violations
 from sagelight.cloud.data import Cargo, loose_photos
-from sagelight.cloud.models import MODEL, S3, ModelPlan, Origin, plan_model, settled
+from sagelight.cloud.models import S3, ModelPlan, Origin, plan_model, settled
 from sagelight.cloud.place import Found, clarify_image_uri, find_place
 from sagelight.cloud.request import Place
 from sagelight.config.setting import AUTO
@@ -101,36 +99,6 @@ def settled_plan(aws: Aws, plan: ClarifyPlan) -> ClarifyPlan:
         return plan
     model = settled(aws, plan.model, plan.settings.cloud)
     return _assembled(replace(plan, model=model), photos_uri(plan.body), [])
-
-
-def described(plan: ClarifyPlan) -> str:
-    """Model, photos, machines and the ceiling: a screen of text."""
-    settings = plan.settings
-    own, answering = ceiling_hours(settings)
-    model = plan.model
-    who = f"endpoint {settings.endpoint}" if model is None else f"{model.name} from {model.uri}"
-    machines = "" if model is None else _machines(settings)
-    hours = f"{own:g} instance-hours of {settings.instance_type}"
-    if answering:
-        hours += f" and {answering:g} of {settings.endpoint_instance_type}"
-    lines = [
-        f"{PROCESSING_JOB} {plan.name}",
-        f"  image     {plan.place.image}",
-        f"  role      {plan.place.role}",
-        f"  model     {who}{machines}",
-        f"  photos    {photos_uri(plan.body)}{_count(plan.photos)}",
-        f"  asks      {settings.samples:,} answers a photo, of about {settings.segments} parts",
-        f"  at most   {hours} (max_runtime_seconds)",
-        f"  results   {results_uri(plan.body)}, then {plan.folder}",
-    ]
-    return "\n".join([*lines, *(f"  notice    {text}" for text in plan.notices)])
-
-
-def requests_json(plan: ClarifyPlan) -> str:
-    """The exact requests, and the analysis that they name."""
-    model = {MODEL: plan.model.body} if plan.model else {}
-    content = {**model, "analysis_config.json": plan.analysis, PROCESSING_JOB: plan.body}
-    return json.dumps(content, indent=2)
 
 
 def _assembled(plan: ClarifyPlan, source: str, problems: list[str]) -> ClarifyPlan:
@@ -234,14 +202,3 @@ def _labels(settings: ClarifySettings) -> tuple[list[str], list[str]]:
         except BundleError:
             return [], []  # The model's plan tells what is wrong with it.
     return [], [UNNAMED]
-
-
-def _machines(settings: ClarifySettings) -> str:
-    count = settings.endpoint_instance_count
-    return f", on {count} x {settings.endpoint_instance_type} while the job runs"
-
-
-def _count(photos: Cargo | None) -> str:
-    return (
-        "" if photos is None else f", {len(photos.files)} of them go up, {photos.size / 1e6:.1f} MB"
-    )

@@ -13,7 +13,8 @@ from sagelight.cloud.endpoint_request import VARIANT
 from sagelight.cloud.endpoint_settings import CleanupSettings
 from sagelight.cloud.estate import Estate, listed, noted, survey
 from sagelight.cloud.inventory import Thing, hourly_cost, unscale, unschedule_named
-from sagelight.cloud.models import find_hosting_place, is_absent
+from sagelight.cloud.models import is_absent
+from sagelight.cloud.place import region_of
 from sagelight.cloud.undo import DOOR
 from sagelight.errors import CloudError, ConfigError, Interrupted
 
@@ -41,12 +42,11 @@ def run_cleanup(settings: CleanupSettings) -> None:
     cloud = standing(settings.cloud)
     if cloud.name == "rehearsal" and not cloud.endpoint_url:
         raise CloudError(NO_REHEARSAL)
-    place = find_hosting_place(cloud)
-    aws = Aws(cloud, place.place.region)
+    region = region_of(cloud)
+    aws = Aws(cloud, region)
     estate = survey(aws, settings)
     for line in listed(estate):
         print(line)
-    region = place.place.region
     if estate.empty:
         print(f"nothing {_of_what(settings)} is left in {region}")
     elif not settings.dry_run:
@@ -65,7 +65,7 @@ def clear(aws: Aws, estate: Estate, seconds: float) -> None:
         Interrupted: on Ctrl-C.
     """
     for endpoint in estate.endpoints:
-        _end(aws, endpoint, seconds)
+        _end(aws, endpoint, seconds, estate.notes)
     for name in estate.schedules:
         with noted(estate.notes):
             unschedule_named(aws, name)
@@ -91,7 +91,7 @@ def remove_endpoint(aws: Aws, name: str, seconds: float = 2.0) -> None:
     clear(aws, survey(aws, CleanupSettings(endpoint=name)), seconds)
 
 
-def _end(aws: Aws, endpoint: Thing, seconds: float) -> None:
+def _end(aws: Aws, endpoint: Thing, seconds: float, notes: list[str]) -> None:
     from botocore.exceptions import ClientError
 
     name = endpoint.name
@@ -108,7 +108,7 @@ def _end(aws: Aws, endpoint: Thing, seconds: float) -> None:
             raise Interrupted(
                 f"{name} is still there, and is paid. Type {DOOR} cleanup endpoint={name} to delete it."
             ) from stop
-    with noted([]):
+    with noted(notes):
         unscale(aws, f"endpoint/{name}/variant/{VARIANT}")
     with explained(f"deleting the endpoint {name}"):
         try:

@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 
 from sagelight.cloud.client import Aws
 from sagelight.cloud.command import backend
+from sagelight.cloud.endpoint import LOOPBACK
 from sagelight.cloud.endpoint_plan import described, make_deploy_plan, requests_json
 from sagelight.cloud.endpoint_send import deploy
 from sagelight.cloud.endpoint_settings import DeploySettings
@@ -18,8 +19,6 @@ from sagelight.cloud.settings import CloudSettings
 from sagelight.cloud.show import listed_problems
 from sagelight.cloud.undo import DOOR
 from sagelight.errors import CloudError
-
-LOOPBACK = "127.0.0.1"
 
 
 def run_deploy(settings: DeploySettings) -> None:

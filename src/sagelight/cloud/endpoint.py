@@ -16,11 +16,13 @@ from urllib.parse import urlparse
 
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.endpoint_settings import ASYNC, REALTIME, SERVERLESS
-from sagelight.cloud.models import find_hosting_place
+from sagelight.cloud.place import ASSUMED_REGION, region_of
 from sagelight.cloud.settings import CloudSettings
+from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError
 
 JSON = "application/json"
+LOOPBACK = "127.0.0.1"
 LONGEST_PAUSE = 2.0
 # What SageMaker lets through.
 MOST_BYTES = {REALTIME: 6_291_456, SERVERLESS: 4_194_304, ASYNC: 1_000_000_000}
@@ -45,7 +47,7 @@ class Predictor:
     def __init__(
         self,
         endpoint_name: str,
-        region: str = "auto",
+        region: str = AUTO,
         endpoint_url: str | None = None,
         accept: str = JSON,
         aws: Aws | None = None,
@@ -59,13 +61,18 @@ class Predictor:
             aws: clients to use instead.
 
         Raises:
-            CloudError: boto3 is not installed.
+            CloudError: no region is set, or boto3 is not installed.
         """
         self.endpoint_name = endpoint_name
         self.accept = accept
         if aws is None:
-            cloud = CloudSettings(region=region, endpoint_url=endpoint_url)
-            aws = Aws(cloud, find_hosting_place(cloud).place.region)
+            rehearsed = urlparse(endpoint_url or "").hostname == LOOPBACK
+            cloud = CloudSettings(
+                name="rehearsal" if rehearsed else "aws",
+                region=ASSUMED_REGION if rehearsed and region == AUTO else region,
+                endpoint_url=endpoint_url,
+            )
+            aws = Aws(cloud, region_of(cloud))
         self._aws = aws
 
     def predict(

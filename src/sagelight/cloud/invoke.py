@@ -17,9 +17,9 @@ from sagelight.cloud.endpoint_follow import (
     mode_of,
 )
 from sagelight.cloud.endpoint_settings import ASYNC, InvokeSettings
-from sagelight.cloud.models import find_hosting_place
+from sagelight.cloud.place import region_of
 from sagelight.config.setting import AUTO
-from sagelight.errors import CloudError, ConfigError
+from sagelight.errors import CloudError, ConfigError, Interrupted
 
 
 def run_invoke(settings: InvokeSettings) -> None:
@@ -35,7 +35,7 @@ def run_invoke(settings: InvokeSettings) -> None:
     cloud = standing(settings.cloud)
     if cloud.name == "rehearsal" and not cloud.endpoint_url:
         raise CloudError(NO_REHEARSAL)
-    aws = Aws(cloud, find_hosting_place(cloud).place.region)
+    aws = Aws(cloud, region_of(cloud))
     state = find_endpoint(aws, settings.endpoint)
     _refuse_silent(state)
     mode = mode_of(aws, state)
@@ -45,8 +45,10 @@ def run_invoke(settings: InvokeSettings) -> None:
     typed = {"ContentType": kind}
     if mode == ASYNC:
         pending = predictor.predict_async(data, initial_args=typed)
-        print(f"answer  {pending.output_path}")
-        answer = pending.get_result(settings.timeout_seconds)
+        try:
+            answer = pending.get_result(settings.timeout_seconds)
+        except KeyboardInterrupt as stop:
+            raise Interrupted(f"the answer will lie in {pending.output_path}") from stop
     else:
         answer = predictor.predict(data, initial_args=typed)
     print(answer.rstrip("\n") if isinstance(answer, str) else json.dumps(answer))

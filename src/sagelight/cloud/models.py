@@ -129,6 +129,10 @@ def plan_model(
             notices.append(OLD_IMAGE.format(version=version, setting=setting))
         except CloudError as error:
             problems.append(str(error))
+        if cloud.subnets:
+            notices.append(
+                "your VPC needs a way to the Python package index, or the container of AWS's image never answers"
+            )
         environment = {**TOOLKIT, "SAGEMAKER_REGION": place.region, **environment}
         if cloud.network_isolation:
             problems.append(

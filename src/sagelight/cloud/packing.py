@@ -82,8 +82,11 @@ def pack_bundle(folder: Path) -> PackedBundle:
 
 def _files(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in LEFT_OUT and "__pycache__" not in path.parts:
+        inner = path.relative_to(folder)
+        name = inner.as_posix()
+        # What file managers and interpreters leave is no part of a bundle.
+        theirs = any(part.startswith(".") or part == "__pycache__" for part in inner.parts)
+        if path.is_file() and name not in LEFT_OUT and not theirs:
             yield name
 
 

@@ -69,6 +69,19 @@ def find_place(cloud: CloudSettings) -> Found:
     return Found(Place(region, role, bucket, image), tuple(assumed), tuple(problems))
 
 
+def region_of(cloud: CloudSettings) -> str:
+    """The region that the settings or the environment name.
+
+    Raises:
+        CloudError: neither does, or the packages of the AWS side are not installed.
+    """
+    require_aws()
+    region = _region(cloud)
+    if region is None:
+        raise CloudError("no region is set. Type cloud.region=REGION or set AWS_REGION.")
+    return region
+
+
 def account_of(role: str) -> str:
     """The account in a role's ARN; twelve zeros where there is none."""
     match = re.match(r"arn:aws[a-z-]*:iam::(\d{12}):", role)

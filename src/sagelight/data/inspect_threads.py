@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from sagelight.cores import usable_cores
 from sagelight.progress import progress
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ def spread(
 
 def _results(function: Callable[[T], R], items: Sequence[T], threads: int | None) -> Iterator[R]:
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    workers = threads or min(os.cpu_count() or 1, MOST_THREADS)
+    workers = threads or min(usable_cores(), MOST_THREADS)
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         # Pillow's remarks on odd metadata and many pixels; the gate says it in its own words. Set for
         # all threads at once: filters belong to the process.

@@ -6,7 +6,6 @@ A map that stays when the weights are replaced by random ones shows the photo, n
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from sagelight.errors import SagelightError
 from sagelight.explaining.methods import Method, Occlusion
 from sagelight.explaining.occlusion import Heat, Pixels, as_heat
 from sagelight.explaining.photos import Explained
-from sagelight.explaining.rebuilt import new_network, probabilities, rebuild_network
+from sagelight.explaining.randomised import STEPS, randomised
+from sagelight.explaining.rebuilt import probabilities, rebuild_network
 from sagelight.explaining.where import rank_correlation
 from sagelight.models.network import Network
 from sagelight.serving.predictor import Predictor
@@ -29,7 +29,6 @@ from sagelight.serving.predictor import Predictor
 MOST_WITHOUT_WEIGHTS = 0.5
 MOST_BETWEEN_CLASSES = 0.9
 TRAINED, OTHER = "trained", "another class"
-STEPS = ("head", "head and upper half", "all")
 
 Maker = Callable[[Network], Method]
 
@@ -77,6 +76,8 @@ class Sanity:
     @property
     def doubts(self) -> list[str]:
         """What is wrong with the maps, in sentences."""
+        if self.cold == self.photos:
+            return [f"{self.title}: no map has any heat, so there is nothing to compare."]
         found = []
         if not self.follows_weights:
             found.append(
@@ -178,33 +179,6 @@ def described(checks: Sequence[Sanity]) -> Iterator[str]:
         yield "".join([f"  {each.name:<20}", *(f"  {value:<20.2f}" for value in figures)]).rstrip()
         for sentence in each.doubts:
             yield f"  {sentence}"
-
-
-def randomised(network: Network, spec: BundleSpec, seed: int = 0) -> list[Network]:
-    """Copies of a network with the weights of STEPS as they were before any training."""
-    fresh = new_network(spec, layer_norm="head.0.weight" in network.state_dict(), seed=seed)
-    half = len(network.stages) // 2
-    upper = {name for stage in network.stages[half:] for name in stage}
-    chosen: list[Callable[[str], bool]] = [
-        lambda name: name.startswith("head."),
-        lambda name: name.startswith("head.") or _parameter_of(name, upper),
-        lambda name: True,
-    ]
-    return [_mixed(network, fresh, takes) for takes in chosen]
-
-
-def _parameter_of(name: str, parameters: set[str]) -> bool:
-    """Whether a tensor is one of some parameters of the backbone, or a statistic of the same module."""
-    module = name.removeprefix("backbone.").rpartition(".")[0]
-    return any(each.rpartition(".")[0] == module for each in parameters)
-
-
-def _mixed(network: Network, fresh: Network, takes: Callable[[str], bool]) -> Network:
-    mixed = copy.deepcopy(network)
-    random = fresh.state_dict()
-    state = network.state_dict()
-    mixed.load_state_dict({name: random[name] if takes(name) else state[name] for name in state})
-    return mixed.eval()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from sagelight.config.schema import Config
+from sagelight.cores import usable_cores
 from sagelight.errors import first_line
 from sagelight.profiling.clock import StepClock
 from sagelight.profiling.findings import as_sentences, evaluate, write_findings
@@ -153,7 +153,7 @@ class Profiler(Callback):
             node=node,
             rank=trainer.global_rank,
             processes=trainer.num_devices,
-            cores=_cores(),
+            cores=usable_cores(),
             workers=getattr(trainer.train_dataloader, "num_workers", 0),
             device=trainer.strategy.root_device.type,
             batch_size=config.data.batch_size / trainer.world_size,
@@ -201,9 +201,3 @@ class Profiler(Callback):
         except Exception as error:  # What was trained is worth more than what was measured.
             why = first_line(error)
             print(f"profiler: findings.json could not be written: {why}", file=sys.stderr)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

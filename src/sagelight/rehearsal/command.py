@@ -67,7 +67,7 @@ def _serve(words: list[str]) -> None:
                 print(f"export {name}={value}")
             sys.stdout.flush()
             ended.wait()
-            print("\nstopping the jobs that still run", file=sys.stderr)
+            print("\nstopping the jobs and endpoints that still run", file=sys.stderr)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

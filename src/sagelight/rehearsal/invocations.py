@@ -158,10 +158,11 @@ class Invocations:
                 if fleet is None:
                     raise Failure(400, "ValidationError", f"Endpoint {endpoint.name} is gone.")
                 reply = self._ask(endpoint, fleet, {**headers, **typed}, body, seconds)
-            self._put(output, reply.body, reply.headers.get("content-type", ""))
+            kind = reply.headers.get("content-type", "")
+            self._keep(endpoint, output, reply.body, kind)
         except Failure as error:
             if failure:
-                self._put(failure, str(error).encode(), "text/plain")
+                self._keep(endpoint, failure, str(error).encode(), "text/plain")
 
     def _ask(
         self,
@@ -242,7 +243,7 @@ class Invocations:
         line = json.dumps({"captureData": data, "eventMetadata": meta, "eventVersion": "0"})
         folder = f"{endpoint.name}/{fleet.variant['VariantName']}/{now:%Y/%m/%d/%H}"
         uri = f"{capture['DestinationS3Uri'].rstrip('/')}/{folder}/{now:%M-%S-%f}-{number}.jsonl"
-        self._put(uri, line.encode() + b"\n", "application/json")
+        self._keep(endpoint, uri, line.encode() + b"\n", "application/json")
 
     def _read(self, uri: str) -> bytes:
         from botocore.exceptions import ClientError
@@ -255,11 +256,19 @@ class Invocations:
         except ClientError as error:
             raise Failure(400, "ValidationError", f"Could not read {uri}: {error}") from error
 
-    def _put(self, uri: str, content: bytes, kind: str) -> None:
+    def _keep(self, endpoint: Endpoint, uri: str, content: bytes, kind: str) -> None:
+        """Write to S3; where that fails, the endpoint's log says so, as nobody waits for it."""
+        from botocore.exceptions import ClientError
+
         place = urlparse(uri)
-        self._s3.put_object(
-            Bucket=place.netloc, Key=place.path.lstrip("/"), Body=content, ContentType=kind
-        )
+        try:
+            self._s3.put_object(
+                Bucket=place.netloc, Key=place.path.lstrip("/"), Body=content, ContentType=kind
+            )
+        except ClientError as error:
+            fleet = endpoint.fleet
+            if fleet is not None:
+                fleet.log.write(f"{uri} could not be written: {error}")
 
 
 def _observed(mode: str, kind: str, content: bytes) -> dict[str, str]:

@@ -65,11 +65,15 @@ class Schedules:
 
 
 def _is_due(schedule: Any) -> bool:
-    found = re.fullmatch(r"at\((.+)\)", schedule.schedule_expression)
+    found = re.fullmatch(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)", schedule.schedule_expression)
     if found is None or not str(schedule.target["Arn"]).endswith(_DELETES):
         return False
     return datetime.fromisoformat(found.group(1)).replace(tzinfo=UTC) <= datetime.now(UTC)
 
 
 def _endpoint(schedule: Any) -> str:
-    return str(json.loads(schedule.target["Input"])["EndpointName"])
+    """The endpoint that a schedule deletes; empty where its input names none."""
+    try:
+        return str(json.loads(schedule.target["Input"])["EndpointName"])
+    except (KeyError, TypeError, ValueError):
+        return ""

@@ -24,7 +24,8 @@ class PredictSettings:
     output: str | None = setting(
         None, "FILE.csv or FILE.jsonl that is written; null prints CSV to standard output."
     )
-    batch_size: int = setting(32, "Photos to one run of the network.", least=1)
+    # Side by side, small batches are as fast as large ones, take less memory, and end together.
+    batch_size: int = setting(8, "Photos to one run of the network.", least=1)
     top_k: int = setting(5, "Labels listed for each photo, best first.", least=1)
     tta: str = setting(
         "none",

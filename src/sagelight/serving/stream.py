@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagelight.bundle.preprocessing import UnreadableImageError
+from sagelight.cores import usable_cores
 from sagelight.data.index import EXTENSIONS, image_paths
 from sagelight.errors import DataError
 from sagelight.serving.predictor import Predictor
-from sagelight.serving.server.settings import usable_cores
 
 Pixels = NDArray[np.uint8]
-# A batch in work takes memory: 32 photos of a ResNet-18 take 130 MB.
+# A batch in work takes memory: of 32 photos, a ResNet-18's takes 130 MB.
 MOST_RUNS = 8
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 
 import torch
 
 from sagelight.config.resolve import Machine
+from sagelight.cores import usable_cores
 
 
 def probe() -> Machine:
@@ -16,9 +16,7 @@ def probe() -> Machine:
 
     On a CPU bf16 gains only with AMX units; without them it is up to ten times slower than fp32.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = usable_cores()
     if torch.cuda.is_available():
         fast = torch.cuda.get_device_capability() >= (8, 0)
         return Machine(cores, "cuda", fast, "Ampere or later" if fast else "GPU before Ampere")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from sagelight.config.compose import compose
 from sagelight.config.grammar import hydra_text
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
+from sagelight.cores import usable_cores
 from sagelight.data.prepare import open_index
 from sagelight.errors import ConfigError, RunError, SagelightError
 from sagelight.features.batching import batch_of, trains_in_batches
@@ -271,12 +271,9 @@ class _Engine:
         return FIRST_DRAW if len(self._proposals.trials()) <= FIRST_DRAW else NEXT_DRAW
 
     def _task(self, kind: Literal["features", "heads", "fit"], trials: list[_Running]) -> Task:
-        cores = os.cpu_count() or 1
-        if hasattr(os, "sched_getaffinity"):
-            cores = len(os.sched_getaffinity(0))
         shared = 1 if kind == "features" else self._hpo.max_parallel_jobs
         work = tuple((trial.proposal.number, trial.overrides) for trial in trials)
-        return Task(kind, work, self._folder, max(1, cores // shared))
+        return Task(kind, work, self._folder, max(1, usable_cores() // shared))
 
     def _hear(self, worker: Worker, message: Message) -> None:
         if isinstance(message, Computed):

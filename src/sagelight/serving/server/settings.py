@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from sagelight.config.setting import AUTO, setting
+from sagelight.cores import usable_cores
 
 # What SageMaker lets through to a real-time endpoint.
 MAX_BODY_BYTES = 6_291_456
@@ -79,25 +77,3 @@ def shares(settings: ServeSettings) -> Shares:
     workers = cores if settings.workers == AUTO else int(settings.workers)
     threads = cores if settings.threads == AUTO else int(settings.threads)
     return Shares(workers, max(1, cores // workers), threads, max(2, cores))
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and no more than a container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, quota()))
-
-
-def quota(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that a control group (version 2 or 1) grants, rounded up; all of them without a limit."""
-    try:
-        words = (root / "cpu.max").read_text().split()
-    except OSError:
-        try:
-            old = root / "cpu"
-            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-            words = [(old / name).read_text().strip() for name in names]
-        except OSError:
-            return os.cpu_count() or 1
-    quota, period = words
-    unlimited = quota in ("max", "-1")
-    return os.cpu_count() or 1 if unlimited else math.ceil(int(quota) / int(period))

@@ -37,7 +37,7 @@ def server(bundle: Path) -> Iterator[Server]:
         yield running
 
 
-def slow(folder: Path, bundle: Path, products: int = 12) -> Path:
+def slow(folder: Path, bundle: Path, products: int = 6) -> Path:
     """A bundle whose network multiplies large matrices for some tenths of a second."""
     shutil.copytree(bundle, folder)
     graph = onnx.load(folder / "model.onnx")

@@ -2,7 +2,7 @@
 
     python benchmarks/hostile.py [COUNT] [SEED] [bundle=DIR]
 
-sends COUNT (10,000) requests of nineteen families on sixteen connections, and a good photo after each hundred. The
+sends COUNT (12,000) requests of nineteen families on sixteen connections, and a good photo after each hundred. The
 server may open no connection, start no process, write no file and unpickle nothing: an audit hook in it sees to that.
 Exits with 1 when anything was not so.
 """
@@ -17,7 +17,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # In place of this folder, whose serving.py would hide that of the tests.
-sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from bundles import make_bundle
 from sagelight.bundle.provenance import cpu_name
@@ -28,7 +29,7 @@ from serving.siege import besiege, table
 def main() -> None:
     numbers = [int(word) for word in sys.argv[1:] if word.isdecimal()]
     given = [word.removeprefix("bundle=") for word in sys.argv[1:] if word.startswith("bundle=")]
-    count, seed = [*numbers, *(10_000, 1)[len(numbers) :]]
+    count, seed = [*numbers, *(12_000, 1)[len(numbers) :]]
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(given[0]) if given else make_bundle(Path(scratch) / "bundle")
         started = time.monotonic()

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from sagelight.bundle.preprocessing import Preprocessing
-from sagelight.serving.server.batching import Batcher, ModelFailure, Pixels
+from sagelight.serving.server.batching import Batcher, ModelFailure, Pixels, rows
 from sagelight.serving.server.decoding import Decoding
 from sagelight.serving.server.health import Health
 from sagelight.serving.server.refusal import Refusal
-from sagelight.serving.server.settings import ServeSettings, shares
+from sagelight.serving.server.settings import ServeSettings, Shares, shares
 from serving.test_server import encoded
 
 PIXELS = np.zeros((3, 2, 2), np.uint8)
@@ -69,19 +69,19 @@ def test_work_alone_takes_a_place_until_it_has_ended() -> None:
 
         def work() -> float:
             ended.wait(10)
-            return float(batcher.rows(PIXELS[np.newaxis])[0, 0])
+            return float(rows(network, PIXELS[np.newaxis])[0, 0])
 
         assert batcher.idle
         loop = asyncio.get_running_loop()
         alone = asyncio.create_task(batcher.alone(asyncio.ensure_future(asyncio.to_thread(work))))
         await asyncio.sleep(0)
         assert not batcher.idle
-        rows = [batcher.submit(numbered(n)) for n in range(3)]
+        waiting = [batcher.submit(numbered(n)) for n in range(3)]
         alone.cancel()
         await asyncio.sleep(0.02)
         assert network.sizes == []
         loop.call_soon(ended.set)
-        assert [float((await row)[0]) for row in rows] == [0, 1, 2]
+        assert [float((await row)[0]) for row in waiting] == [0, 1, 2]
         assert network.sizes == [1, 3]
         assert batcher.idle
         batcher.close()
@@ -150,9 +150,9 @@ def test_whoever_gave_up_is_not_computed() -> None:
     async def story() -> None:
         network = Network(0.05)
         batcher = Batcher(network, 1, 0, workers=1)
-        rows = [batcher.submit(numbered(n)) for n in range(3)]
-        rows[1].cancel()
-        assert [float((await rows[n])[0]) for n in (0, 2)] == [0, 2]
+        waiting = [batcher.submit(numbered(n)) for n in range(3)]
+        waiting[1].cancel()
+        assert [float((await waiting[n])[0]) for n in (0, 2)] == [0, 2]
         assert network.sizes == [1, 1]
         batcher.close()
 
@@ -171,8 +171,8 @@ def test_a_failure_reaches_all_of_its_batch_and_no_other(wrong: str) -> None:
 
     async def story() -> None:
         batcher = Batcher(network, 2, 0, workers=1)
-        rows = [batcher.submit(numbered(n)) for n in (1, 9, 9, 4)]
-        found = await asyncio.gather(*rows, return_exceptions=True)
+        waiting = [batcher.submit(numbered(n)) for n in (1, 9, 9, 4)]
+        found = await asyncio.gather(*waiting, return_exceptions=True)
         kinds = [type(each) for each in found]
         assert kinds == [np.ndarray, ModelFailure, ModelFailure, np.ndarray]
         batcher.close()
@@ -260,7 +260,7 @@ def test_what_takes_more_memory_counts_more(mode: str, kind: str, most: int) -> 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sagelight.serving.server.settings.usable_cores", lambda: 8)
-    assert shares(ServeSettings()).threads == 8
-    assert shares(ServeSettings(workers=3)).threads == 2
-    assert shares(ServeSettings(workers=16)).threads == 1
-    assert shares(ServeSettings(workers=2, threads=5)).threads == 5
+    assert shares(ServeSettings()) == Shares(workers=8, batch_threads=1, threads=8, decoders=8)
+    assert shares(ServeSettings(workers=3)).batch_threads == 2
+    assert shares(ServeSettings(workers=16)).batch_threads == 1
+    assert shares(ServeSettings(workers=1, threads=5)) == Shares(1, 8, 5, 8)

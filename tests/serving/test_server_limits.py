@@ -37,7 +37,7 @@ def server(bundle: Path) -> Iterator[Server]:
         yield running
 
 
-def slow(folder: Path, bundle: Path, products: int = 12) -> Path:
+def slow(folder: Path, bundle: Path, products: int = 6) -> Path:
     """A bundle whose network multiplies large matrices for some tenths of a second."""
     shutil.copytree(bundle, folder)
     graph = onnx.load(folder / "model.onnx")
@@ -73,7 +73,7 @@ def slow_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_more_requests_than_fit_are_told_to_come_again(slow_bundle: Path) -> None:
-    words = ("queue=2", "batch_size=1", "threads=1")
+    words = ("queue=2", "batch_size=1", "threads=1", "workers=1")
     with serving(slow_bundle, *words) as server, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda number: server.label(BODY), range(8)))
         served = [answer for answer in answers if answer.status == 200]
@@ -88,7 +88,7 @@ def test_more_requests_than_fit_are_told_to_come_again(slow_bundle: Path) -> Non
 
 
 def test_what_the_network_has_in_hand_is_answered_before_the_end(slow_bundle: Path) -> None:
-    server = Server(slow_bundle, "batch_size=1", "threads=1")
+    server = Server(slow_bundle, "batch_size=1", "threads=1", "workers=1")
     server.ready()
     with server.connection() as first, server.connection() as second:
         first.sendall(request(BODY))
@@ -102,7 +102,7 @@ def test_what_the_network_has_in_hand_is_answered_before_the_end(slow_bundle: Pa
 
 
 def test_a_network_that_takes_too_long_is_unhealthy_until_it_answers(slow_bundle: Path) -> None:
-    words = ("timeout_seconds=0.05", "batch_size=1", "threads=1")
+    words = ("timeout_seconds=0.05", "batch_size=1", "threads=1", "workers=1")
     with serving(slow_bundle, *words) as server:
         answer = server.label(BODY)
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")

@@ -33,6 +33,21 @@ class Waiting:
     since: float
 
 
+def rows(run: Run, pixels: Pixels) -> NDArray[np.float32]:
+    """Probabilities (B, C) of pixels (B, 3, H, W), computed in this thread.
+
+    Raises:
+        ModelFailure: the network failed.
+    """
+    try:
+        found = run(pixels)
+    except Exception as error:  # ONNX Runtime's errors share no narrower base class.
+        raise ModelFailure(first_line(error)) from error
+    if len(found) != len(pixels) or not np.isfinite(found).all():
+        raise ModelFailure("its probabilities are not numbers, or not one row a photo")
+    return found
+
+
 class Batcher:
     """Rows of probabilities (C,) for pixels (3, H, W), computed in batches of those that wait.
 
@@ -75,7 +90,7 @@ class Batcher:
         return self._free == self._workers and not self._waiting and not self._coming
 
     async def alone(self, work: Awaitable[T]) -> T:
-        """Await work that computes by itself with `rows`, in a worker's place until it has ended."""
+        """Await work that computes by itself, in a worker's place until it has ended."""
         self._free -= 1
         running = asyncio.ensure_future(work)
         running.add_done_callback(self._end_alone)
@@ -130,22 +145,8 @@ class Batcher:
                 batch.append(waiting)
         return batch
 
-    def rows(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Probabilities (B, C) of pixels (B, 3, H, W), computed in this thread.
-
-        Raises:
-            ModelFailure: the network failed.
-        """
-        try:
-            rows = self._run(pixels)
-        except Exception as error:  # ONNX Runtime's errors share no narrower base class.
-            raise ModelFailure(first_line(error)) from error
-        if len(rows) != len(pixels) or not np.isfinite(rows).all():
-            raise ModelFailure("its probabilities are not numbers, or not one row a photo")
-        return rows
-
     def _rows(self, batch: list[Waiting]) -> NDArray[np.float32]:
-        return self.rows(np.stack([waiting.pixels for waiting in batch]))
+        return rows(self._run, np.stack([waiting.pixels for waiting in batch]))
 
     def _end_alone(self, done: asyncio.Future[Any]) -> None:
         self._free += 1

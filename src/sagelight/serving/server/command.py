@@ -23,13 +23,12 @@ def run_serve(settings: ServeSettings) -> None:
     if settings.bundle is None:
         raise SagelightError(f"serve needs bundle. {USAGE}")
     _require_extra()
-    from sagelight.serving.predictor import Predictor
+    from sagelight.serving.server.loading import load
     from sagelight.serving.server.routes import make_app
     from sagelight.serving.server.running import run
     from sagelight.serving.server.service import Service
 
-    predictor = Predictor.load(settings.bundle, shares(settings).threads)
-    service = Service(predictor, settings)
+    service = Service(*load(settings.bundle, shares(settings)), settings)
     app = make_app(service)
     with _listening(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]

@@ -16,6 +16,7 @@ from sagelight.serving.server.metrics import CONTENT_TYPE
 from sagelight.serving.server.page import Page
 from sagelight.serving.server.remote import Fetcher
 from sagelight.serving.server.service import Service
+from sagelight.serving.server.settings import shares
 
 # SageMaker's limit on the product of payload and concurrency of a batch transform.
 MOST_MB_IN_FLIGHT = 100
@@ -62,7 +63,7 @@ class _ExecutionParameters:
         settings = service.settings
         payload = min(MOST_MB_IN_FLIGHT, max(1, settings.max_body_bytes // 2**20))
         # As many as keep the network busy while the next batch is decoded.
-        wanted = min(settings.queue, 2 * settings.batch_size)
+        wanted = min(settings.queue, 2 * settings.batch_size * shares(settings).workers)
         self._answer = {
             "MaxConcurrentTransforms": max(1, min(wanted, MOST_MB_IN_FLIGHT // payload)),
             "BatchStrategy": "SINGLE_RECORD",

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sagelight.serving.inference import answer
 from sagelight.serving.predictor import Predictor
-from sagelight.serving.server.batching import Batcher, ModelFailure, Row
+from sagelight.serving.server.batching import Batcher, ModelFailure, Row, rows
 from sagelight.serving.server.decoding import Decoding
 from sagelight.serving.server.health import Health
 from sagelight.serving.server.metrics import Metrics
@@ -24,13 +24,19 @@ from sagelight.serving.server.settings import ServeSettings, shares
 
 
 class Service:
-    """The predictor behind its queues.
+    """The predictors behind their queues.
 
     Attributes:
+        predictor: answers whoever is alone.
         in_hand: requests that are being worked on.
     """
 
-    def __init__(self, predictor: Predictor, settings: ServeSettings) -> None:
+    def __init__(self, predictor: Predictor, batched: Predictor, settings: ServeSettings) -> None:
+        """
+        Args:
+            predictor: uses every core for one photo.
+            batched: of the same bundle; its runs share the cores. It may be the same.
+        """
         divided = shares(settings)
         self.predictor = predictor
         self.settings = settings
@@ -40,7 +46,7 @@ class Service:
             predictor.spec.preprocessing, divided.decoders, settings.max_megapixels * 10**6
         )
         self.batcher = Batcher(
-            predictor.probabilities,
+            batched.probabilities,
             settings.batch_size,
             settings.batch_delay_ms / 1000,
             divided.workers,
@@ -129,7 +135,7 @@ class Service:
         def work() -> tuple[float, Row]:
             pixels = self.decoding.decode(photo)
             decoded = time.perf_counter()
-            return decoded, self.batcher.rows(pixels[np.newaxis])[0]
+            return decoded, rows(self.predictor.probabilities, pixels[np.newaxis])[0]
 
         return await self.batcher.alone(self.decoding.elsewhere(work))
 

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from bundles import LABELS, photo
+from sagelight.bundle.spec import FORMAT_VERSION
 from sagelight.cli import main
 from serving.servers import Server, received, request, serving
 from serving.test_server import encoded
@@ -293,8 +294,10 @@ def test_a_damaged_or_newer_bundle_opens_no_port(
     folder = Path(shutil.copytree(bundle, tmp_path / "broken"))
     words = ("serve", f"bundle={folder}", f"port={free_port}")
     facts = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(facts | {"format_version": 2}))
-    assert "has format version 2; this sagelight reads 1" in refused(capsys, *words)
+    (folder / "bundle.json").write_text(json.dumps(facts | {"format_version": FORMAT_VERSION + 1}))
+    assert f"has format version {FORMAT_VERSION + 1}; this sagelight reads" in refused(
+        capsys, *words
+    )
     shutil.copy(bundle / "bundle.json", folder)
     (folder / "model.onnx").write_bytes(b"x")
     assert "model.onnx is damaged" in refused(capsys, *words)

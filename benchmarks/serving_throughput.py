@@ -64,6 +64,7 @@ def _peers(bundle: Path, scratch: Path, body: bytes, options: dict[str, str]) ->
     peers = [ours(bundle, scratch, body)]
     if TOOLKITS.exists():
         peers.append(torchserve(bundle, scratch, body))
+        peers.append(torchserve(bundle, scratch, body, with_torch=True))
     if "litserve" in options:
         peers.append(litserve(options["litserve"], bundle, scratch, body))
     return peers
@@ -102,7 +103,7 @@ def _report(
 ) -> dict[str, Any]:
     print(f"{rounds} rounds of {seconds:g} s, {machine()}, {time.strftime('%F %H:%M')}")
     print(
-        f"{'server':<12}{'clients':>8}{'photos/s':>10}{'p50 ms':>9}{'p99 ms':>9}  not answered right"
+        f"{'server':<17}{'clients':>8}{'photos/s':>10}{'p50 ms':>9}{'p99 ms':>9}  not answered right"
     )
     rows = []
     for name, by_clients in found.items():
@@ -110,7 +111,7 @@ def _report(
             row = _row(name, clients, each)
             rows.append(row)
             figures = f"{row['throughput']:>10.1f}{row['p50_ms']:>9.1f}{row['p99_ms']:>9.1f}{row['processor_ms']:>8.1f}"
-            print(f"{name:<12}{clients:>8}{figures}  {row['wrong'] or ''}")
+            print(f"{name:<17}{clients:>8}{figures}  {row['wrong'] or ''}")
     return {"machine": machine(), "rows": rows, "targets": _targets(found)}
 
 
@@ -138,7 +139,7 @@ def _targets(found: dict[str, dict[int, list[Round]]]) -> list[dict[str, Any]]:
             faster = [a.throughput / b.throughput for a, b in pairs]
             later = [a.percentile(99) / b.percentile(99) for a, b in pairs]
             print(f"{name}, {clients} clients: throughput {_spread(faster)}, p99 {_spread(later)}")
-            if name == "TorchServe":
+            if name.startswith("TorchServe"):
                 label = f"{name}, {clients} clients"
                 targets.append(
                     target(f"throughput over {label}", statistics.median(faster), least=1.5)

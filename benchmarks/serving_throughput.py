@@ -19,12 +19,13 @@ from serving_peers import PATH, TOOLKITS, Server, litserve, ours, torchserve
 CLIENTS = (1, 8, 64)
 WARMING = 1.0
 ALONE = "no server"
-# What stands for a server that has no HTTP around it: the same photos, decoded and computed in a loop.
+# What stands for a server without HTTP: the same photos, decoded and computed in a loop, on as many threads as ours.
 IN_PROCESS = """
-import json, sys, time
+import json, os, sys, time
+from sagelight.container.serve import container_settings
 from sagelight.serving.predictor import Predictor
-from sagelight.serving.server.settings import usable_cores
-predictor = Predictor.load(sys.argv[1], usable_cores())
+from sagelight.serving.server.settings import shares
+predictor = Predictor.load(sys.argv[1], shares(container_settings(os.environ, [])).threads)
 photos = [open(path, "rb").read() for path in sys.argv[2:]]
 for line in sys.stdin:
     latencies, began = [], time.perf_counter()

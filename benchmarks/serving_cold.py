@@ -27,13 +27,13 @@ def cold(bundle: Path, options: dict[str, str]) -> dict[str, Any]:
                     found.setdefault(server.name, []).append(_start(server, photos))
     print(f"{rounds} starts, {machine()}")
     print(
-        f"{'server':<12}{'first answer s':>24}{'MB then':>9}{'MB after load':>15}{'(shared once)':>15}"
+        f"{'server':<17}{'first answer s':>24}{'MB then':>9}{'MB after load':>15}{'(shared once)':>15}"
     )
     for name, starts in found.items():
         seconds = [start["seconds"] for start in starts]
         spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
         figures = [max(s[key] for s in starts) for key in ("first", "loaded", "proportional")]
-        print(f"{name:<12}{spread:>24}{figures[0]:>9.0f}{figures[1]:>15.0f}{figures[2]:>15.0f}")
+        print(f"{name:<17}{spread:>24}{figures[0]:>9.0f}{figures[1]:>15.0f}{figures[2]:>15.0f}")
     mine = found["sagelight"]
     targets = [
         target("seconds to the first answer", statistics.median(s["seconds"] for s in mine), most=MOST_SECONDS),

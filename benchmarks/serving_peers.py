@@ -136,12 +136,21 @@ def ours(bundle: Path, scratch: Path, body: bytes) -> Iterator[Server]:
 
 
 @contextmanager
-def torchserve(bundle: Path, scratch: Path, body: bytes) -> Iterator[Server]:
-    """As AWS's PyTorch inference images start it; `make toolkits` makes its environment, and Java is needed."""
-    base = _base(scratch / "torchserve")
+def torchserve(
+    bundle: Path, scratch: Path, body: bytes, with_torch: bool = False
+) -> Iterator[Server]:
+    """As AWS's PyTorch inference images start it; `make toolkits` makes its environment, and Java is needed.
+
+    It computes with the bundle's own code, by ONNX Runtime, or `with_torch`, as is usual there.
+    """
+    name = "TorchServe+torch" if with_torch else "TorchServe"
+    base = _base(scratch / name)
     # Without requirements.txt, which the toolkit would install into the environment first.
-    left_out = shutil.ignore_patterns("requirements.txt", "model.safetensors")
-    shutil.copytree(bundle, base / "model", ignore=left_out)
+    shutil.copytree(bundle, base / "model", ignore=shutil.ignore_patterns("requirements.txt"))
+    if with_torch:
+        code = base / "model" / "code"
+        (code / "inference.py").rename(code / "bundle_inference.py")
+        shutil.copy(ROOT / "benchmarks" / "serving_torch_handler.py", code / "inference.py")
     port = free_port()
     command = [str(TOOLKITS / "python"), str(ROOT / "benchmarks" / "serving_torchserve.py")]
     variables = {
@@ -151,7 +160,7 @@ def torchserve(bundle: Path, scratch: Path, body: bytes) -> Iterator[Server]:
         "METRICS_LOCATION": str(base),
         **_sagemaker(base, port),
     }
-    with _running("TorchServe", port, command, variables, base, body) as server:
+    with _running(name, port, command, variables, base, body) as server:
         yield server
 
 

@@ -19,12 +19,13 @@ from serving_peers import PATH, TOOLKITS, Server, litserve, ours, torchserve
 CLIENTS = (1, 8, 64)
 WARMING = 1.0
 ALONE = "no server"
-# What stands for a server that has no HTTP around it: the same photos, decoded and computed in a loop.
+# What stands for a server without HTTP: the same photos, decoded and computed in a loop, on as many threads as ours.
 IN_PROCESS = """
-import json, sys, time
+import json, os, sys, time
+from sagelight.container.serve import container_settings
 from sagelight.serving.predictor import Predictor
-from sagelight.serving.server.settings import usable_cores
-predictor = Predictor.load(sys.argv[1], usable_cores())
+from sagelight.serving.server.settings import shares
+predictor = Predictor.load(sys.argv[1], shares(container_settings(os.environ, [])).threads)
 photos = [open(path, "rb").read() for path in sys.argv[2:]]
 for line in sys.stdin:
     latencies, began = [], time.perf_counter()
@@ -64,6 +65,7 @@ def _peers(bundle: Path, scratch: Path, body: bytes, options: dict[str, str]) ->
     peers = [ours(bundle, scratch, body)]
     if TOOLKITS.exists():
         peers.append(torchserve(bundle, scratch, body))
+        peers.append(torchserve(bundle, scratch, body, with_torch=True))
     if "litserve" in options:
         peers.append(litserve(options["litserve"], bundle, scratch, body))
     return peers
@@ -102,7 +104,7 @@ def _report(
 ) -> dict[str, Any]:
     print(f"{rounds} rounds of {seconds:g} s, {machine()}, {time.strftime('%F %H:%M')}")
     print(
-        f"{'server':<12}{'clients':>8}{'photos/s':>10}{'p50 ms':>9}{'p99 ms':>9}  not answered right"
+        f"{'server':<17}{'clients':>8}{'photos/s':>10}{'p50 ms':>9}{'p99 ms':>9}  not answered right"
     )
     rows = []
     for name, by_clients in found.items():
@@ -110,7 +112,7 @@ def _report(
             row = _row(name, clients, each)
             rows.append(row)
             figures = f"{row['throughput']:>10.1f}{row['p50_ms']:>9.1f}{row['p99_ms']:>9.1f}{row['processor_ms']:>8.1f}"
-            print(f"{name:<12}{clients:>8}{figures}  {row['wrong'] or ''}")
+            print(f"{name:<17}{clients:>8}{figures}  {row['wrong'] or ''}")
     return {"machine": machine(), "rows": rows, "targets": _targets(found)}
 
 
@@ -138,7 +140,7 @@ def _targets(found: dict[str, dict[int, list[Round]]]) -> list[dict[str, Any]]:
             faster = [a.throughput / b.throughput for a, b in pairs]
             later = [a.percentile(99) / b.percentile(99) for a, b in pairs]
             print(f"{name}, {clients} clients: throughput {_spread(faster)}, p99 {_spread(later)}")
-            if name == "TorchServe":
+            if name.startswith("TorchServe"):
                 label = f"{name}, {clients} clients"
                 targets.append(
                     target(f"throughput over {label}", statistics.median(faster), least=1.5)

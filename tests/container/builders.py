@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,7 +102,8 @@ def _with_buildah(builder: Builder, bundle: Path, port: int) -> Iterator[Callabl
     process = subprocess.Popen([*builder.command, *words, *config["Entrypoint"], "serve"])
 
     def stop() -> int:
-        process.terminate()
+        # buildah itself would kill what it runs.
+        os.kill(_innermost(process.pid), signal.SIGTERM)
         return process.wait(30)
 
     try:
@@ -110,3 +112,9 @@ def _with_buildah(builder: Builder, bundle: Path, port: int) -> Iterator[Callabl
         process.kill()
         process.wait()
         builder.run("rm", container)
+
+
+def _innermost(process: int) -> int:
+    """The process that a chain of processes has led to."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return _innermost(int(children[0])) if children else process

@@ -15,6 +15,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+# ONNX Runtime reads it when it is loaded; an endpoint reports to nobody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray

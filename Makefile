@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 SMDEBUG := .venv-smdebug
 TOOLKITS := .venv-toolkits
 
-.PHONY: demo test check coverage slow faults smdebug toolkits compat rehearse format venv lock clean
+.PHONY: demo test check coverage slow hostile faults smdebug toolkits compat rehearse format venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
@@ -31,6 +31,10 @@ coverage: $(STAMP)
 slow: $(STAMP)
 	$(PYTEST) -m slow
 	$(BIN)/python benchmarks/kills.py 40
+
+# A real server under twelve thousand requests that mean no good.
+hostile: $(STAMP)
+	$(BIN)/python benchmarks/hostile.py
 
 # Trainings with one thing wrong each, and twenty healthy ones: a table of which rules have found what.
 faults: $(STAMP)

@@ -576,7 +576,8 @@ def cheap_bundle() -> Any:
     def export(network: nn.Module, arguments: Any, path: Path, **options: Any) -> None:
         path.write_bytes(b"")
 
-    stack = mock.patch.multiple(finishing, _prove=lambda *_: None, write_report=lambda *_: None)
+    nothing = dict.fromkeys(("_prove", "explain_confused", "write_report"), lambda *_: None)
+    stack = mock.patch.multiple(finishing, **nothing)
     return _Both(stack, mock.patch("torch.onnx.export", export))
 
 

@@ -392,5 +392,7 @@ def test_a_job_is_deployed_by_its_name(
     message = refused_by(cloud, capsys, "deploy", "job=leaves-nothing")
     assert "job=leaves-nothing has left no bundle" in message
     assert "A study leaves one with hpo.retrain=true" in message
-    assert "no such training or tuning job" in refused_by(cloud, capsys, "deploy", "job=nobody")
+    assert "no training or tuning job of that name" in refused_by(
+        cloud, capsys, "deploy", "job=nobody"
+    )
     typed(capsys, "cleanup", "all=true")

@@ -110,7 +110,12 @@ def test_resume_from_a_path_goes_on_in_a_new_folder(photos: Path, undisturbed: P
 
 
 @pytest.mark.parametrize(
-    "more", [["callbacks=ema"], ["callbacks=early_stopping"], ["finetune=gradual"]]
+    "more",
+    [
+        ["callbacks=ema"],
+        pytest.param(["callbacks=early_stopping"], marks=pytest.mark.slow),
+        ["finetune=gradual"],
+    ],
 )
 def test_other_parts_resume_as_exactly(photos: Path, more: list[str]) -> None:
     assert run(*words(photos, *more, "run_dir=whole")) == 0

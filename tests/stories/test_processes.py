@@ -53,6 +53,7 @@ def test_two_processes_train_and_continue_what_one_does(photos: Path, tmp_path: 
     assert figures(tmp_path / "two-more") == pytest.approx(figures(tmp_path / "one-more"), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_what_the_first_process_refuses_is_said_once(tmp_path: Path) -> None:
     done = together(*TINY, "data.root=nowhere", f"run_dir={tmp_path / 'run'}")
 

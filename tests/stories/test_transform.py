@@ -143,7 +143,7 @@ def test_the_same_command_comes_back_to_the_same_job(
     assert '"path": "/invocations"' in told(capsys, "logs", f"job={name}", *words)
     assert "has ended already" in told(capsys, "stop", f"job={name}", *words)
     message = refused_by(cloud, capsys, "status", "job=nobody", *words)
-    assert "there is no such training or tuning or transform" in message
+    assert "there is no training, tuning, transform or processing job" in message
 
 
 def test_a_prefix_with_other_things_in_it_goes_as_a_manifest(

@@ -64,7 +64,7 @@ def derive_bundle(source: Path, folder: Path, spec: BundleSpec, model: Path, sec
         for name in ("metrics.json", "model.safetensors"):
             shutil.copyfile(source / name, scratch / name)
         shutil.copyfile(model, scratch / "model.onnx")
-        _write_code(scratch / "code")
+        _write_code(scratch)
         write_json(scratch / "bundle.json", spec.to_dict())
         card = (source / "README.md").read_text(encoding="utf-8")
         before, mark, after = card.partition("\n## ")

@@ -109,8 +109,10 @@ def find_job(aws: Aws, name: str, kinds: tuple[str, ...] = LEARNING) -> JobState
     """
     found = look_up(aws, name, kinds)
     if found is None:
+        *others, last = kinds
+        kind = f"{', '.join(others)} or {last}" if others else last
         raise CloudError(
-            f"job={name}: there is no such {' or '.join(kinds)} job in {aws.sagemaker.meta.region_name}. "
+            f"job={name}: there is no {kind} job of that name in {aws.sagemaker.meta.region_name}. "
             "Type job=NAME as it was printed when the job started, and cloud.region=REGION of where that was."
         )
     return found

@@ -10,6 +10,7 @@ import json
 import resource
 import socket
 import sys
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -126,7 +127,8 @@ class GuardedProtocol(H11Protocol):
         log("refused connection", status=status.value, reason=reason)
         body = json.dumps({"error": reason}).encode()
         self.transport.write(self._last_response(status, body, headers))
-        if self.transport.can_write_eof():
+        # Whoever has broken the connection off meanwhile hears nothing.
+        with suppress(OSError):
             self.transport.write_eof()
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 

@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,22 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def replace_folder(scratch: Path, folder: Path) -> None:
+    """Move a finished folder to its place; one that is there goes only when the new one stands."""
+    if not folder.exists():
+        scratch.rename(folder)
+        return
+    old = scratch.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    try:
+        scratch.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
 
 
 def takes_lock(file: IO[str]) -> bool:

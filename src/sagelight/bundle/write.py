@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sagelight.bundle.card import CardFacts, render_card
 from sagelight.bundle.spec import BundleSpec
-from sagelight.files import write_json, write_text
+from sagelight.files import replace_folder, write_json, write_text
 
 MODEL_FILES = ("model.onnx", "model.safetensors")
 # The last is for AWS's Ray images, which look for it beside the model.
@@ -80,7 +80,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
     try:
         yield scratch
         _sync(scratch)
-        _put_in_place(scratch, folder)
+        replace_folder(scratch, folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -99,18 +99,3 @@ def _sync(folder: Path) -> None:
     for name in MODEL_FILES:
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
-
-
-def _put_in_place(scratch: Path, folder: Path) -> None:
-    if not folder.exists():
-        scratch.rename(folder)
-        return
-    old = scratch.with_suffix(".old")
-    shutil.rmtree(old, ignore_errors=True)
-    folder.rename(old)
-    try:
-        scratch.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sagelight.errors import SagelightError
+from sagelight.files import replace_folder
 
 INDEX = "explain.json"
 
@@ -33,7 +34,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         ) from error
     try:
         yield scratch
-        _put_in_place(scratch, folder)
+        replace_folder(scratch, folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -66,18 +67,3 @@ def _listed(folder: Path) -> list[str]:
         return [str(name) for name in content["files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-
-
-def _put_in_place(scratch: Path, folder: Path) -> None:
-    if not folder.exists():
-        scratch.rename(folder)
-        return
-    old = scratch.with_suffix(".old")
-    shutil.rmtree(old, ignore_errors=True)
-    folder.rename(old)
-    try:
-        scratch.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old)

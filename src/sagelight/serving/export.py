@@ -35,7 +35,6 @@ BATCH = 16
 class ExportSettings:
     bundle: str | None = setting(None, "Folder of the bundle: a run leaves RUN_DIR/bundle.")
     output: str | None = setting(None, "Folder of the new bundle; null is BUNDLE-int8.")
-    precision: str = setting("int8", "Arithmetic of the new bundle.", choices=("int8",))
     limit: float = setting(
         0.01,
         "Largest loss of accuracy on the validation photos; a bundle that loses more is not written.",

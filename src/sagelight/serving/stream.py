@@ -20,7 +20,7 @@ from sagelight.errors import DataError
 from sagelight.serving.predictor import Predictor
 
 Pixels = NDArray[np.uint8]
-# A batch in work takes memory: of 32 photos, a ResNet-18's takes 130 MB.
+# Each batch in work takes memory of its own.
 MOST_RUNS = 8
 
 

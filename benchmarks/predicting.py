@@ -1,8 +1,8 @@
 """`predict` over a folder against its parts: decoding alone and the network alone, each with all cores.
 
-    python benchmarks/predicting.py [bundle=DIR] [input=DIR] [photos=480] [rounds=5] [output=FILE.json]
+    python benchmarks/predicting.py [bundle=DIR | backbone=resnet18] [input=DIR] [photos=480] [rounds=5] [output=FILE.json]
 
-Without a bundle a resnet18 of random weights is exported first, and without photos they are drawn. One process; the
+Without a bundle a backbone of random weights is exported first, and without photos they are drawn. One process; the
 rounds take turns, and who comes first in a round changes. The network alone is given the same batches, decoded
 before, in both manners: one batch at a time on all cores, and batches side by side as `predict` does; the faster of
 the two counts.
@@ -146,7 +146,7 @@ def _materials(options: dict[str, str], scratch: Path) -> tuple[Path, Path]:
         bundle = Path(options["bundle"])
     else:
         bundle = scratch / "bundle"
-        write_random_bundle(bundle)
+        write_random_bundle(bundle, options.get("backbone", "resnet18"))
     if "input" in options:
         return bundle, Path(options["input"])
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

@@ -112,6 +112,8 @@ def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
         raise BundleError(f"{path} is missing. Copy the whole bundle again, or train again.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
+    # Its threads look out for work for milliseconds after the last; a server's event loop needs their core.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no narrower base class.

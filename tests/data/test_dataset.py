@@ -19,6 +19,7 @@ from sagelight.data.dataset import (
 from sagelight.data.index import index_images
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.settings import AugmentSettings, DataSettings
+from sagelight.data.sources import PhotoFiles
 from sagelight.errors import ConfigError
 
 SPEC = Preprocessing(24, 20, (0.5,) * 3, (0.25,) * 3)
@@ -89,9 +90,9 @@ def test_unreadable_photos_are_named_and_left_out(photos: Path, tmp_path: Path) 
     index = index_images(photos)
     from sagelight.data.index import Sample
 
-    dataset = PhotoDataset(tmp_path, [Sample("bad.jpg", 0)], SPEC)
+    dataset = PhotoDataset(PhotoFiles(tmp_path, [Sample("bad.jpg", 0)], SPEC))
     assert isinstance(dataset[0], Unreadable)
-    good = PhotoDataset(photos, index.splits["train"], SPEC)[0]
+    good = PhotoDataset(PhotoFiles(photos, index.splits["train"], SPEC))[0]
     batch = collate([dataset[0], good])
     assert (len(batch), batch.unreadable[0].path) == (1, "bad.jpg")
     assert len(collate([dataset[0]])) == 0

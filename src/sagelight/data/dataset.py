@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, Dataset, Sampler
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
-from sagelight.bundle.preprocessing import Preprocessing, UnreadableImageError, decode
+from sagelight.bundle.preprocessing import UnreadableImageError
 from sagelight.data.index import Sample
+from sagelight.data.sources import PhotoSource
 
 T = TypeVar("T")
 
@@ -57,17 +56,17 @@ class Batch:
 class PhotoDataset(Dataset[Photo | Unreadable]):
     """The photos of one split. A photo that cannot be read is returned as its name and the reason."""
 
-    def __init__(
-        self,
-        root: Path,
-        samples: list[Sample],
-        preprocessing: Preprocessing,
-        transform: v2.Transform | None = None,
-    ) -> None:
-        self.root = root
-        self.samples = samples
-        self.preprocessing = preprocessing
+    def __init__(self, source: PhotoSource, transform: v2.Transform | None = None) -> None:
+        """
+        Args:
+            transform: how a photo is varied that an epoch's sampler drew; without it, it is as served.
+        """
+        self.source = source
         self.transform = transform
+
+    @property
+    def samples(self) -> list[Sample]:
+        return self.source.samples
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -76,14 +75,19 @@ class PhotoDataset(Dataset[Photo | Unreadable]):
         position = draw.position if isinstance(draw, Draw) else draw
         sample = self.samples[position]
         try:
-            image = decode(self.root / sample.path)
+            return Photo(self._pixels(draw), sample.target, position)
         except UnreadableImageError as error:
             return Unreadable(sample.path, str(error))
+
+    def _pixels(self, draw: Draw | int) -> Tensor:
         if self.transform is None or not isinstance(draw, Draw):
-            return Photo(torch.from_numpy(self.preprocessing(image)), sample.target, position)
+            position = draw.position if isinstance(draw, Draw) else draw
+            return torch.from_numpy(self.source.served(position))
+        photo = self.source.photo(draw.position)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw.seed)
-            return Photo(self.transform(F.pil_to_tensor(image)), sample.target, position)
+            varied: Tensor = self.transform(photo)
+        return varied
 
 
 class EpochSampler(Sampler[Draw]):

@@ -28,6 +28,7 @@ from sagelight.data.settings import (
     DataSettings,
     least_batch,
 )
+from sagelight.data.sources import PhotoFiles, PhotoSource
 from sagelight.errors import ConfigError
 from sagelight.processes import Processes
 
@@ -82,9 +83,10 @@ class PhotoDataModule(pl.LightningDataModule):
         transform = None
         if split == "train":
             transform = training_transform(self.augment, self.settings.image_size)
-        return PhotoDataset(
-            self.index.root, self.index.splits[split], self.preprocessing, transform
-        )
+        return PhotoDataset(self._source(split), transform)
+
+    def _source(self, split: str) -> PhotoSource:
+        return PhotoFiles(self.index.root, self.index.splits[split], self.preprocessing)
 
     def train_dataloader(self) -> Loader:
         dataset = self.dataset("train")

@@ -154,10 +154,13 @@ class Preprocessing:
         size = (self.resize_size, scaled) if width <= height else (scaled, self.resize_size)
         return image.resize(size, Image.Resampling.BILINEAR)
 
+    def corner(self, width: int, height: int) -> tuple[int, int]:
+        """Left and top of the centred square in a picture of that size."""
+        return round((width - self.image_size) / 2.0), round((height - self.image_size) / 2.0)
+
     def crop(self, image: Image.Image) -> Image.Image:
         """The centred square, placed as torchvision's `CenterCrop` rounds."""
-        left = round((image.width - self.image_size) / 2.0)
-        top = round((image.height - self.image_size) / 2.0)
+        left, top = self.corner(image.width, image.height)
         return image.crop((left, top, left + self.image_size, top + self.image_size))
 
     def __call__(self, source: bytes | str | Path | Image.Image) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from sagelight.data.dataset import (
     move,
 )
 from sagelight.data.index import ImageIndex
+from sagelight.data.resized import ResizedCache, open_cache
 from sagelight.data.settings import (
     PHOTOS_OF_A_PROCESS,
     AugmentSettings,
@@ -58,6 +59,7 @@ class PhotoDataModule(pl.LightningDataModule):
         self.seed = seed
         self.processes = processes
         self._served: dict[str, Dataset[Photo | Unreadable]] = {}
+        self._resized: ResizedCache | None = None
         photos = len(index.splits["train"])
         if data.batch_size > photos:
             raise ConfigError(
@@ -85,7 +87,17 @@ class PhotoDataModule(pl.LightningDataModule):
             transform = training_transform(self.augment, self.settings.image_size)
         return PhotoDataset(self._source(split), transform)
 
+    def open_cache(self) -> None:
+        """Read photos resized from now on where `data.cache` says so, resizing them unless they are there.
+
+        Raises:
+            RunError: the disk has not enough room for them, or cannot be written.
+        """
+        self._resized = open_cache(self.settings, self.index, self.preprocessing)
+
     def _source(self, split: str) -> PhotoSource:
+        if self._resized is not None:
+            return self._resized.source(self.index.splits[split])
         return PhotoFiles(self.index.root, self.index.splits[split], self.preprocessing)
 
     def train_dataloader(self) -> Loader:

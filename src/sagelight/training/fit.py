@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from sagelight.config.resolve import Choice, guard, resolve
+from sagelight.config.resolve import Choice, PhotoSizes, guard, resolve, resolved_resize_size
 from sagelight.config.save import save
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
@@ -27,6 +27,8 @@ from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.prepare import choose_preprocessing, open_index, without
+from sagelight.data.resized_store import resized_store
+from sagelight.data.resizing import measure_sizes
 from sagelight.debugging.build import build_debugger, check_debugger
 from sagelight.errors import DataError, RunError
 from sagelight.features.table import FeatureDataset, cache_features
@@ -174,7 +176,8 @@ def _prepare(config: Config, processes: Processes) -> _Prepared:
     machine = probe()
     machine = replace(machine, cores=max(1, machine.cores // processes.local_size))
     folder_was_auto = config.run_dir == AUTO
-    choices = resolve(config, machine, len(index.splits["train"]))
+    sizes = processes.once(lambda: _sizes(config, index))
+    choices = resolve(config, machine, len(index.splits["train"]), sizes)
     run = processes.once(lambda: choose_run(config, folder_was_auto, index.fingerprint))
     config.run_dir, config.resume = run.folder.as_posix(), str(run.checkpoint or "off")
     guard(config)
@@ -188,6 +191,14 @@ def _inspected(config: Config) -> tuple[ImageIndex, dict[str, Any]]:
     report = inspect_data(index, full=False)
     enforce(report, config.check)
     return without(index, set(report.unreadable)), report.to_dict()
+
+
+def _sizes(config: Config, index: ImageIndex) -> PhotoSizes:
+    data = config.data
+    if data.cache != AUTO:
+        return PhotoSizes()
+    resize_size = resolved_resize_size(data.resize_size, data.image_size)
+    return measure_sizes(index, resize_size, resized_store(data))
 
 
 def _write_files(config: Config, prepared: _Prepared) -> None:
@@ -209,6 +220,7 @@ def build(
     data = PhotoDataModule(
         index, config.data, config.augment, preprocessing, config.seed, processes
     )
+    data.open_cache()
     normalisation = (preprocessing.mean, preprocessing.std)
     return Classifier(config, index.counts("train"), normalisation, processes), data
 

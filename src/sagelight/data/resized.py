@@ -30,7 +30,7 @@ class ResizedFile:
         self._open()
 
     def pixels(self, row: int) -> NDArray[np.uint8]:
-        """A resized photo, (3, height, width), read-only and on the disk until it is looked at.
+        """A resized photo, (height, width, 3), read-only and on the disk until it is looked at.
 
         Raises:
             UnreadableImageError: it could not be decoded when the cache was made.
@@ -38,7 +38,7 @@ class ResizedFile:
         if row in self.unreadable:
             raise UnreadableImageError(self.unreadable[row])
         offset, height, width, _ = self._rows[row].tolist()
-        return np.ndarray((3, height, width), np.uint8, self._map, offset)
+        return np.ndarray((height, width, 3), np.uint8, self._map, offset)
 
     def _open(self) -> None:
         self._rows = np.asarray(np.load(self.folder / ROWS, mmap_mode="r", allow_pickle=False))
@@ -71,13 +71,14 @@ class ResizedPhotos:
 
     def photo(self, position: int) -> Tensor:
         """The photo with a short side of `resize_size`: what training crops is cut from that, not from the original."""
-        return torch.from_numpy(self.file.pixels(self.rows[position]).copy())
+        photo = self.file.pixels(self.rows[position]).copy()
+        return torch.from_numpy(photo).permute(2, 0, 1)
 
     def served(self, position: int) -> NDArray[np.uint8]:
         photo = self.file.pixels(self.rows[position])
-        left, top = self.preprocessing.corner(photo.shape[2], photo.shape[1])
+        left, top = self.preprocessing.corner(photo.shape[1], photo.shape[0])
         side = self.preprocessing.image_size
-        return photo[:, top : top + side, left : left + side].copy()
+        return photo[top : top + side, left : left + side].copy().transpose(2, 0, 1)
 
 
 @dataclass(frozen=True)

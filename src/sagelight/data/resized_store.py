@@ -31,7 +31,7 @@ CHECKED = 200
 class ResizedStore(Store):
     """A folder of files of resized photos, each below the digest of the photos, their size and the decoder.
 
-    A file holds the photos one after another, uint8 (3, height, width) each; beside it lie their places, shapes and
+    A file holds the photos one after another, uint8 (height, width, 3) each; beside it lie their places, shapes and
     checksums: int64 (photos, 4), offset, height, width and CRC-32.
     """
 
@@ -65,10 +65,10 @@ class ResizedStore(Store):
         Reading all of it at every start would take seconds a gigabyte from a cold disk. So a file of the size and time
         of change that it was left with is looked at in 200 places, and any other in all, once.
         """
-        rows = np.load(place / ROWS, allow_pickle=False)
         found = stamp(place / PIXELS)
         if checksum(place / ROWS) != facts["rows"] or found[0] != facts["stamp"][0]:
             return False
+        rows = np.load(place / ROWS, allow_pickle=False)
         untouched = found == facts["stamp"]
         some = rows[:: -(-len(rows) // CHECKED)] if untouched else rows
         if not _are_whole(place / PIXELS, some, threads=1 if untouched else None):

@@ -122,7 +122,7 @@ class _Writer:
             image = self.preprocessing.resize(decode(self.root / self.paths[row]))
         except UnreadableImageError as error:
             return str(error)
-        pixels = b"".join(band.tobytes() for band in image.split())
+        pixels = image.tobytes()
         if len(pixels) != self.offsets[row + 1] - self.offsets[row]:
             return "it was changed while it was read"
         place = self.offsets[row]

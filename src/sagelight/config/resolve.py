@@ -15,6 +15,9 @@ from sagelight.features.settings import reason_against
 MOST_WORKERS = 8
 # A photo that takes so many times the mean holds up its batch, and with few batches ready, training.
 UNEVEN = 4
+# A CPU decodes smaller photos faster than it trains on them.
+LARGE_PHOTO = 4_000_000
+SHARE_OF_DISK = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,23 @@ class Loading:
     start_seconds: float = 0
 
 
+@dataclass(frozen=True)
+class PhotoSizes:
+    """What decides whether photos are worth keeping resized, estimated before any is decoded.
+
+    Attributes:
+        pixels: width times height of a photo as it lies there, the mean.
+        resized_bytes: of all photos resized, three a pixel.
+        room_bytes: free on the disk, and what the cache holds and would remove for them.
+    """
+
+    pixels: float = 0
+    resized_bytes: float = 0
+    room_bytes: float = 0
+
+
 NO_LOADING = Loading()
+NO_SIZES = PhotoSizes()
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,11 @@ class Choice:
 
 
 def resolve(
-    config: Config, machine: Machine, training_photos: int, loading: Loading = NO_LOADING
+    config: Config,
+    machine: Machine,
+    training_photos: int,
+    loading: Loading = NO_LOADING,
+    sizes: PhotoSizes = NO_SIZES,
 ) -> list[Choice]:
     """Replace every `auto` but that of `resume` in place, and tell what was chosen and why.
 
@@ -67,6 +90,7 @@ def resolve(
         *_loading(config, machine, training_photos, loading),
         *_arithmetic(config, machine),
         *_features(config),
+        *_cache(config, machine, sizes),
         *_rest(config),
     ]
     for choice in choices:
@@ -168,6 +192,37 @@ def _features(config: Config) -> list[Choice]:
     if config.finetune.name != "head":
         return []
     return [Choice("features.cache", "off", reason)]
+
+
+def _cache(config: Config, machine: Machine, sizes: PhotoSizes) -> list[Choice]:
+    if config.data.cache != AUTO:
+        return []
+    against = _reason_against_cache(config, machine, sizes)
+    if against is not None:
+        return [Choice("data.cache", "off", against)]
+    reason = (
+        f"photos of {sizes.pixels / 1e6:.1f} megapixels, {sizes.resized_bytes / 1e9:,.2f} GB resized; training crops "
+        "are cut from those"
+    )
+    return [Choice("data.cache", "memmap", reason)]
+
+
+def _reason_against_cache(config: Config, machine: Machine, sizes: PhotoSizes) -> str | None:
+    trainer, data = config.trainer, config.data
+    accelerator = machine.accelerator if trainer.accelerator == AUTO else trainer.accelerator
+    if config.features.cache != "off" and not reason_against(config):
+        return "each photo is decoded once for its features"
+    if trainer.max_epochs < 2 or trainer.limit_train_batches is not None:
+        return "each photo is decoded about once"
+    if sizes.pixels <= resolved_resize_size(data.resize_size, data.image_size) ** 2:
+        return "small photos"
+    if accelerator == "cpu" and sizes.pixels < LARGE_PHOTO:
+        return "a CPU decodes photos of this size faster than it trains on them"
+    if sizes.resized_bytes > data.cache_max_gb * 1e9:
+        return f"{sizes.resized_bytes / 1e9:,.1f} GB are more than data.cache_max_gb={data.cache_max_gb:g}"
+    if sizes.resized_bytes > SHARE_OF_DISK * sizes.room_bytes:
+        return f"{sizes.resized_bytes / 1e9:,.1f} GB are more than half of the free disk"
+    return None
 
 
 def _rest(config: Config) -> list[Choice]:

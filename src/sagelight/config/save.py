@@ -14,12 +14,13 @@ from sagelight.config.schema import Config
 from sagelight.files import write_text
 
 # Where a run writes, how it was started, on whose machines and who watches it do not change what it computes; of a
-# study, only what chooses the best epoch does, and of features, how they are stored.
+# study, only what chooses the best epoch does, of features, how they are stored, and of photos, not where.
 PLACE = ("name", "run_dir", "resume", "cloud", "debugger", "profiler")
 CHOOSING = ("metric", "direction")
 STORED = ("cache", "folder", "max_gb")
 # However photos are loaded, they are the same; and how is measured at each start.
 LOADED = ("num_workers", "prefetch", "pin_memory")
+LYING = ("root", "cache_folder", "cache_max_gb")
 
 
 def save(config: Config, path: Path) -> None:
@@ -40,7 +41,7 @@ def digest(values: dict[str, Any]) -> str:
         kept["features"] = {k: v for k, v in kept["features"].items() if k not in STORED}
     # Photos are told apart by their fingerprint. Photos and weights may lie elsewhere on another machine.
     if isinstance(kept.get("data"), dict):
-        kept["data"] = {k: v for k, v in kept["data"].items() if k != "root" and k not in LOADED}
+        kept["data"] = {k: v for k, v in kept["data"].items() if k not in (*LYING, *LOADED)}
     if isinstance(kept.get("model"), dict):
         kept["model"] = {**kept["model"], "weights": Path(str(kept["model"].get("weights"))).name}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -174,20 +174,20 @@ def collate(photos: list[Photo | Unreadable]) -> Batch:
     """Stack what could be read; name what could not. A batch may come out shorter, or empty."""
     good = [photo for photo in photos if isinstance(photo, Photo)]
     bad = tuple(photo for photo in photos if isinstance(photo, Unreadable))
-    images = (
-        _stacked([photo.pixels for photo in good]) if good else torch.empty(0, dtype=torch.uint8)
-    )
+    images = _stacked([photo.pixels for photo in good])
     targets = torch.tensor([photo.target for photo in good], dtype=torch.int64)
     positions = torch.tensor([photo.position for photo in good], dtype=torch.int64)
     return Batch(images, targets, positions, bad)
 
 
-def _stacked(pixels: list[Tensor]) -> Tensor:
-    first = pixels[0]
-    if first.ndim == 3 and first.stride(0) == 1:
-        # Decoders leave channels innermost, and convolutions are fastest so: turned twice, nothing is moved.
-        return torch.stack([photo.permute(1, 2, 0) for photo in pixels]).permute(0, 3, 1, 2)
-    return torch.stack(pixels)
+def _stacked(photos: list[Tensor]) -> Tensor:
+    if not photos:
+        return torch.empty(0, dtype=torch.uint8)
+    rows = [photo.permute(1, 2, 0) for photo in photos]
+    # Colours that lie together, as in the resized cache, stay together: networks want them so, and it is a plain copy.
+    if all(row.is_contiguous() for row in rows):
+        return torch.stack(rows).permute(0, 3, 1, 2)
+    return torch.stack(photos)
 
 
 def move(batch: Batch, place: Callable[[Tensor], Tensor]) -> Batch:

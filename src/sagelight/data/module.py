@@ -22,6 +22,7 @@ from sagelight.data.dataset import (
     move,
 )
 from sagelight.data.index import ImageIndex
+from sagelight.data.resized import ResizedCache, open_cache
 from sagelight.data.settings import (
     PHOTOS_OF_A_PROCESS,
     AugmentSettings,
@@ -61,6 +62,7 @@ class PhotoDataModule(pl.LightningDataModule):
         self.seed = seed
         self.processes = processes
         self._served: dict[str, Dataset[Photo | Unreadable]] = {}
+        self._resized: ResizedCache | None = None
         photos = len(index.splits["train"])
         if data.batch_size > photos:
             raise ConfigError(
@@ -88,8 +90,18 @@ class PhotoDataModule(pl.LightningDataModule):
             transform = training_transform(self.augment, self.settings.image_size)
         return PhotoDataset(self._source(split), transform, exact=exact)
 
+    def open_cache(self) -> None:
+        """Read photos resized from now on where `data.cache` says so, resizing them unless they are there.
+
+        Raises:
+            RunError: the disk has not enough room for them, or cannot be written.
+        """
+        self._resized = open_cache(self.settings, self.index, self.preprocessing)
+
     def _source(self, split: str) -> PhotoSource:
         samples, decoder = self.index.splits[split], self.settings.decoder
+        if self._resized is not None:
+            return self._resized.source(samples)
         needed = least_side(self.augment, self.settings.image_size)
         return PhotoFiles(self.index.root, samples, self.preprocessing, decoder, needed)
 

@@ -61,6 +61,18 @@ class DataSettings:
         "Mean and standard deviation: imagenet's, or measured on the training photos of this dataset.",
         choices=("imagenet", "dataset"),
     )
+    cache: str = setting(
+        "auto",
+        "Decode photos once, and read them resized from one file after that. auto: for GPUs and photos of 4 megapixels "
+        "and more, if half of the free disk holds them; memmap: always; off: never.",
+        choices=("auto", "off", "memmap"),
+    )
+    cache_folder: str | None = setting(
+        None, "Where resized photos are kept for later runs; null is ~/.cache/sagelight/photos."
+    )
+    cache_max_gb: float = setting(
+        100.0, "Room for all of them; those unused for longest make way.", above=0
+    )
     sampler: str = setting(
         "shuffle",
         "shuffle: every photo once an epoch; balanced: every class equally often.",

@@ -19,7 +19,15 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from sagelight.config.resolve import NO_LOADING, Choice, Loading, guard, resolve
+from sagelight.config.resolve import (
+    NO_LOADING,
+    Choice,
+    Loading,
+    PhotoSizes,
+    guard,
+    resolve,
+    resolved_resize_size,
+)
 from sagelight.config.save import save
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
@@ -28,6 +36,8 @@ from sagelight.data.index import ImageIndex
 from sagelight.data.loading import time_loading
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.prepare import choose_preprocessing, open_index, without
+from sagelight.data.resized_store import resized_store
+from sagelight.data.resizing import measure_sizes
 from sagelight.debugging.build import build_debugger, check_debugger
 from sagelight.errors import DataError, RunError
 from sagelight.features.table import FeatureDataset, cache_features
@@ -176,7 +186,8 @@ def _prepare(config: Config, processes: Processes) -> _Prepared:
     machine = replace(machine, cores=max(1, machine.cores // processes.local_size))
     folder_was_auto = config.run_dir == AUTO
     loading = processes.once(lambda: _loading(config, index, machine.cores))
-    choices = resolve(config, machine, len(index.splits["train"]), loading)
+    sizes = processes.once(lambda: _sizes(config, index))
+    choices = resolve(config, machine, len(index.splits["train"]), loading, sizes)
     run = processes.once(lambda: choose_run(config, folder_was_auto, index.fingerprint))
     config.run_dir, config.resume = run.folder.as_posix(), str(run.checkpoint or "off")
     guard(config)
@@ -200,6 +211,14 @@ def _loading(config: Config, index: ImageIndex, cores: int) -> Loading:
     return time_loading(data.photos("train"), config.seed)
 
 
+def _sizes(config: Config, index: ImageIndex) -> PhotoSizes:
+    data = config.data
+    if data.cache != AUTO:
+        return PhotoSizes()
+    resize_size = resolved_resize_size(data.resize_size, data.image_size)
+    return measure_sizes(index, resize_size, resized_store(data))
+
+
 def _write_files(config: Config, prepared: _Prepared) -> None:
     folder = prepared.run.folder
     save(config, folder / "config.yaml")
@@ -219,6 +238,7 @@ def build(
     data = PhotoDataModule(
         index, config.data, config.augment, preprocessing, config.seed, processes
     )
+    data.open_cache()
     normalisation = (preprocessing.mean, preprocessing.std)
     return Classifier(config, index.counts("train"), normalisation, processes), data
 

@@ -24,7 +24,7 @@ from sagelight.models.network import Network
 from sagelight.progress import ShowsProgress, progress
 
 # A change of what is stored, or of how it is computed, makes a new one.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

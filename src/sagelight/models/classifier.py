@@ -12,7 +12,7 @@ from sagelight.config.schema import Config
 from sagelight.data.augment import batch_transform, class_weights
 from sagelight.data.dataset import Batch, derived_seed
 from sagelight.errors import DataError
-from sagelight.models.figures import MeanOverPhotos, validation_metrics
+from sagelight.models.figures import MeanOverPhotos, ValidationFigures
 from sagelight.models.network import Network, channels_last
 from sagelight.models.optimizers import build_optimizer, fuses, parameter_groups, rate_scale
 from sagelight.processes import Processes
@@ -40,13 +40,13 @@ class Classifier(pl.LightningModule):
         classes = len(counts)
         self.network = Network(config.model, classes, config.data.image_size, *normalisation)
         self.network.to(memory_format=torch.channels_last)
+        self.network.computing.compiled = config.trainer.compile
         self.network.freeze(len(self.network.stages) if config.finetune.name == "head" else 0)
         weights = class_weights(counts) if config.loss.class_weights == "balanced" else None
         self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=config.loss.label_smoothing)
         self.mix = batch_transform(config.augment, classes)
         self.train_loss, self.train_accuracy = MeanOverPhotos(), MeanOverPhotos()
-        self.val_loss = MeanOverPhotos()
-        self.val_metrics = validation_metrics(classes)
+        self.validation = ValidationFigures(classes)
         self._reported_epoch = -1
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -100,15 +100,11 @@ class Classifier(pl.LightningModule):
         if len(batch) == 0:
             return
         scores = self.network(channels_last(batch.images)).float()
-        loss = nn.functional.cross_entropy(scores, batch.targets, reduction="sum")
-        self.val_loss.update(loss, len(batch))
-        self.val_metrics.update(scores, batch.targets)
+        self.validation.update(scores, batch.targets)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val/loss", self.val_loss.compute())
-        self.log_dict(self.val_metrics.compute(), prog_bar=False)
-        self.val_loss.reset()
-        self.val_metrics.reset()
+        self.log_dict(self.validation.compute())
+        self.validation.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         groups = parameter_groups(self.network, self.config.finetune, self.config.optimizer)

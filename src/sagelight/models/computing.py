@@ -58,7 +58,7 @@ class Folding:
         self._backbone = backbone
         self._pairs: list[Pair] | None = None
         self._tensors: list[dict[str, Any]] = []
-        self._state: list[tuple[int, int]] = []
+        self._state: list[tuple[int, int, torch.device]] = []
         self._folded: nn.Module | None = None
 
     def module(self) -> nn.Module:
@@ -76,10 +76,10 @@ class Folding:
             self._folded, self._state = fold(self._backbone, self._pairs), state
         return self._folded
 
-    def _now(self) -> list[tuple[int, int]]:
-        """Where the tensors lie, and how often each has been written to."""
+    def _now(self) -> list[tuple[int, int, torch.device]]:
+        """Which tensors there are, where they lie, and how often each has been written to."""
         return [
-            (tensor.data_ptr(), tensor._version)
+            (id(tensor), tensor._version, tensor.device)
             for tensors in self._tensors
             for tensor in tensors.values()
             if tensor is not None

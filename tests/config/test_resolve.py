@@ -154,6 +154,7 @@ def test_run_dirs_of_one_second_do_not_collide() -> None:
     [
         ("trainer.accelerator=cuda", "this machine has none that PyTorch can use"),
         ("trainer.precision=16-mixed", "needs a GPU"),
+        ("trainer.compile=true", "needs a GPU: on a CPU it takes minutes and gains nothing"),
     ],
 )
 def test_what_the_machine_lacks_is_refused(typed: str, part: str) -> None:

@@ -186,3 +186,33 @@ def test_nothing_is_unpickled(how: str) -> None:
     with pytest.raises(DataError, match="is no replay that can be read"):
         replay(Path("replay-0.pt"))
     assert not Path("hacked").exists()
+
+
+def test_a_loss_that_is_looked_at_late_leaves_the_weights_as_they_were(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where a loss is looked at some steps after its own."""
+    waiting = 2
+    monkeypatch.setattr("sagelight.debugging.replay.can_be_late", lambda *_: True)
+    monkeypatch.setattr("sagelight.debugging.arrivals.MOST", waiting)
+    monkeypatch.setattr("sagelight.debugging.arrivals.Step.arrived", False)
+    given: list[dict[str, torch.Tensor]] = []
+
+    def spoil(trainer: Any, model: Any, data: Any) -> None:
+        step = model.training_step
+
+        def spoiled(batch: Any, batch_idx: int) -> Any:
+            given.append({n: p.detach().clone() for n, p in model.network.named_parameters()})
+            place = model.current_epoch * trainer.num_training_batches + batch_idx
+            return step(batch, batch_idx) * (torch.nan if place == 3 else 1)
+
+        model.training_step = spoiled
+
+    with pytest.raises(RunError, match="the training loss is nan in batch 1 of epoch 2"):
+        train(photos, "run", "trainer.max_epochs=3", before=spoil)
+    assert len(given) == 3 + 1 + waiting
+    kept = torch.load("run/debugger/replay-0.pt", weights_only=True)["network"]
+    moved = [n for n in given[0] if not torch.equal(given[2][n], given[3][n])]
+    assert moved
+    for later in (*given[4:], kept):
+        assert all(torch.equal(later[name], value) for name, value in given[3].items())

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sagelight.models.optimizers import build_optimizer, rate_scale
+from sagelight.models.optimizers import build_optimizer, fuses, rate_scale
 from sagelight.models.settings import OptimizerSettings, ScheduleSettings
+from sagelight.training.settings import TrainerSettings
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "step", "constant"])
@@ -33,3 +34,49 @@ def test_optimizers_by_name() -> None:
     sgd = build_optimizer(groups, OptimizerSettings("sgd", momentum=0.0))
     assert isinstance(sgd, torch.optim.SGD)
     assert not sgd.defaults["nesterov"]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_one_kernel_moves_the_weights_where_many_do(name: str) -> None:
+    moved = []
+    for fused in (False, True):
+        generator = torch.Generator().manual_seed(0)
+        weights = [
+            torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((7, 5), (3,))
+        ]
+        groups = [
+            {"params": [each], "lr": 0.1, "weight_decay": 0.01 * n}
+            for n, each in enumerate(weights)
+        ]
+        optimizer = build_optimizer(groups, OptimizerSettings(name), fused)
+        for _ in range(20):
+            for each in weights:
+                each.grad = torch.randn(each.shape, generator=generator)
+            optimizer.step()
+        moved.append(torch.cat([each.detach().flatten() for each in weights]))
+    assert torch.allclose(moved[0], moved[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_training_goes_on_from_a_checkpoint_of_many_kernels() -> None:
+    weights = [torch.nn.Parameter(torch.ones(3))]
+    groups = [{"params": weights, "lr": 0.1}]
+    old, new = (build_optimizer(groups, OptimizerSettings(), fused) for fused in (False, True))
+    weights[0].grad = torch.ones(3)
+    old.step()
+    before = weights[0].detach().clone()
+    new.load_state_dict(old.state_dict())
+    new.step()
+    assert not torch.equal(weights[0], before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fused"),
+    [
+        (TrainerSettings(accelerator="cpu"), True),
+        (TrainerSettings(accelerator="mps"), False),
+        (TrainerSettings(accelerator="cpu", precision="32-true", gradient_clip_val=1), True),
+        (TrainerSettings(accelerator="cuda", precision="bf16-mixed", gradient_clip_val=1), False),
+    ],
+)
+def test_one_kernel_only_where_it_can_be(settings: TrainerSettings, fused: bool) -> None:
+    assert fuses(settings) == fused

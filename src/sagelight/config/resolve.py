@@ -251,3 +251,8 @@ def _refuse_impossible(config: Config, machine: Machine) -> None:
         raise ConfigError(
             "trainer.precision=16-mixed needs a GPU. Type trainer.precision=bf16-mixed or 32-true."
         )
+    if trainer.compile and trainer.accelerator == "cpu":
+        raise ConfigError(
+            "trainer.compile=true needs a GPU: on a CPU it takes minutes and gains nothing. "
+            "Type trainer.compile=false."
+        )

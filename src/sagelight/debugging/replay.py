@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sagelight.data.dataset import Batch
 from sagelight.data.module import PhotoDataModule
+from sagelight.debugging.arrivals import Arrivals, Step, can_be_late
 from sagelight.debugging.bridge import Bridge
 from sagelight.errors import RunError
 from sagelight.files import atomic
@@ -30,43 +31,64 @@ class KeepForReplay(Callback):
         self._folder = folder
         self._batch: Batch | None = None
         self._number = 0
+        self._arrivals: Arrivals | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        (optimizer,), device = trainer.optimizers, trainer.strategy.root_device
+        late = can_be_late(optimizer, device, str(trainer.precision))
+        self._arrivals = Arrivals(optimizer, device) if late else None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
+        self._look(trainer, pl_module)
         self._batch, self._number = batch, batch_idx
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # What is judged and saved next must not be of weights that stand still.
+        self._look(trainer, pl_module, every=True)
 
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
-        # The running mean of the losses has waited for this number already.
-        loss = loss.detach()
-        if bool(torch.isfinite(loss)) or self._batch is None:
+        if self._batch is None:
             return
+        loss = loss.detach()
+        if self._arrivals is not None:
+            self._arrivals.send(self._batch, self._number, trainer.current_epoch, loss)
+        elif not torch.isfinite(loss):
+            step = Step(self._batch, self._number, trainer.current_epoch, loss)
+            self._end(trainer, pl_module, step)
+
+    def _look(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, every: bool = False
+    ) -> None:
+        for step in self._arrivals.arrived(every) if self._arrivals is not None else ():
+            if not torch.isfinite(step.loss):
+                self._end(trainer, pl_module, step)
+
+    def _end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: Step) -> None:
         assert isinstance(pl_module, Classifier)
-        self._bridge.meet_bad_loss(loss)
+        self._bridge.meet_bad_loss(step.loss)
         path = self._folder / f"replay-{trainer.global_rank}.pt"
-        files = _files(trainer, self._batch)
-        self._keep(path, pl_module, trainer.current_epoch, float(loss), files)
+        files = _files(trainer, step.batch)
+        self._keep(path, pl_module, step, files)
         shown = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
         raise RunError(
-            f"the training loss is {float(loss)} in batch {self._number + 1} of epoch {trainer.current_epoch + 1} "
+            f"the training loss is {float(step.loss)} in batch {step.number + 1} of epoch {step.epoch + 1} "
             f"({shown}): training diverged. {path} keeps the batch and the weights; debug replay={path} says where "
             "it began. Type a smaller optimizer.lr, or trainer.gradient_clip_val=1."
         )
 
-    def _keep(
-        self, path: Path, model: Classifier, epoch: int, loss: float, files: list[str]
-    ) -> None:
-        assert self._batch is not None
+    def _keep(self, path: Path, model: Classifier, step: Step, files: list[str]) -> None:
         network = model.network
         content: dict[str, Any] = {
-            "loss": loss,
-            "epoch": epoch,
-            "batch": self._number,
+            "loss": float(step.loss),
+            "epoch": step.epoch,
+            "batch": step.number,
             "files": files,
-            "images": self._batch.images.cpu(),
-            "targets": self._batch.targets.cpu(),
+            "images": step.batch.images.cpu(),
+            "targets": step.batch.targets.cpu(),
             "network": {name: value.cpu() for name, value in network.state_dict().items()},
             "mean": network.mean.flatten().tolist(),
             "std": network.std.flatten().tolist(),

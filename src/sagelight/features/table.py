@@ -24,7 +24,7 @@ from sagelight.progress import ShowsProgress, progress
 from sagelight.store import cache_folder
 
 # A change of what is stored, or of how it is computed, makes a new one.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,14 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from sagelight.config.schema import Config
 from sagelight.data.augment import batch_transform, class_weights
 from sagelight.data.dataset import Batch, derived_seed
 from sagelight.errors import DataError
+from sagelight.models.figures import MeanOverPhotos, ValidationFigures
 from sagelight.models.network import Network, channels_last
-from sagelight.models.optimizers import build_optimizer, parameter_groups, rate_scale
+from sagelight.models.optimizers import build_optimizer, fuses, parameter_groups, rate_scale
 from sagelight.processes import Processes
 
 Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -41,23 +40,14 @@ class Classifier(pl.LightningModule):
         classes = len(counts)
         self.network = Network(config.model, classes, config.data.image_size, *normalisation)
         self.network.to(memory_format=torch.channels_last)
+        self.network.computing.compiled = config.trainer.compile
         self.network.freeze(len(self.network.stages) if config.finetune.name == "head" else 0)
         weights = class_weights(counts) if config.loss.class_weights == "balanced" else None
         self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=config.loss.label_smoothing)
         self.mix = batch_transform(config.augment, classes)
-        self.train_loss = MeanMetric(nan_strategy="ignore")
-        self.val_loss = MeanMetric(nan_strategy="ignore")
-        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
-        self.val_metrics = MetricCollection(
-            {
-                "val/accuracy": MulticlassAccuracy(classes, average="micro"),
-                "val/top5_accuracy": MulticlassAccuracy(
-                    classes, average="micro", top_k=min(5, classes)
-                ),
-                "val/macro_f1": MulticlassF1Score(classes, average="macro"),
-            },
-            compute_groups=False,
-        )
+        self.train_loss, self.train_accuracy = MeanOverPhotos(), MeanOverPhotos()
+        self.validation = ValidationFigures(classes)
+        self._reported_epoch = -1
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Dropout and mixing then depend on the place in training alone, so a resumed run repeats them.
@@ -76,12 +66,21 @@ class Classifier(pl.LightningModule):
             images, mixed = self.mix(images.float(), targets)
         scores = self.network(channels_last(images)).float()
         loss: Tensor = self.criterion(scores, mixed)
-        self.train_loss.update(loss.detach(), len(batch))
+        self.train_loss.update(loss.detach() * len(batch), len(batch))
+        if self.mix is None:
+            hits = (scores.detach().argmax(1) == targets).sum()
+            self.train_accuracy.update(hits, len(batch))
+        self._report()
+        return loss * share
+
+    def _report(self) -> None:
+        """Name the epoch's figures to Lightning, once: it reads them at the end, and each naming takes time."""
+        if self._reported_epoch == self.current_epoch:
+            return
+        self._reported_epoch = self.current_epoch
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         if self.mix is None:
-            self.train_accuracy.update(scores.detach(), targets)
             self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
-        return loss * share
 
     def _share(self, count: int) -> float:
         """What makes the mean of the processes' gradients that of all their photos, however they are divided.
@@ -101,18 +100,15 @@ class Classifier(pl.LightningModule):
         if len(batch) == 0:
             return
         scores = self.network(channels_last(batch.images)).float()
-        self.val_loss.update(nn.functional.cross_entropy(scores, batch.targets), len(batch))
-        self.val_metrics.update(scores, batch.targets)
+        self.validation.update(scores, batch.targets)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val/loss", self.val_loss.compute())
-        self.log_dict(self.val_metrics.compute(), prog_bar=False)
-        self.val_loss.reset()
-        self.val_metrics.reset()
+        self.log_dict(self.validation.compute())
+        self.validation.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         groups = parameter_groups(self.network, self.config.finetune, self.config.optimizer)
-        optimizer = build_optimizer(groups, self.config.optimizer)
+        optimizer = build_optimizer(groups, self.config.optimizer, fuses(self.config.trainer))
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, rate_scale(self.config.schedule, steps))
         return {

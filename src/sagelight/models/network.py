@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sagelight.models.backbones import build_backbone
+from sagelight.models.computing import Computing
 from sagelight.models.settings import ModelSettings
 from sagelight.models.weights import load_weights
 
@@ -16,7 +17,8 @@ class Network(nn.Module):
     """uint8 images to class scores.
 
     The backbone is an ordered list of stages, input side first. The first `frozen` of them neither
-    train nor update their BatchNorm statistics; with all frozen, no gradient is recorded below the head.
+    train nor update their BatchNorm statistics; with all frozen, no gradient is recorded below the head, and the
+    backbone is computed with BatchNorm folded into the convolutions.
     """
 
     mean: Tensor
@@ -34,6 +36,7 @@ class Network(nn.Module):
         built = build_backbone(settings.backbone, image_size, settings.weights != "none")
         load_weights(built, settings.backbone, settings.weights, image_size)
         self.backbone = built.module
+        self.computing = Computing(self.backbone)
         self.width = built.width
         norm = nn.LayerNorm(built.width) if settings.head_norm == "layer" else nn.Identity()
         self.head = nn.Sequential(
@@ -46,12 +49,13 @@ class Network(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 or float 0..255 (B, 3, H, W) to the normalised floats that the backbone takes."""
-        return (images.float() / 255 - self.mean) / self.std
+        # In place after the first step, which makes a tensor of its own.
+        return (images.float() / 255).sub_(self.mean).div_(self.std)
 
     def features(self, images: Tensor) -> Tensor:
         """Normalised images to (B, width)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.all_frozen):
-            features: Tensor = self.backbone(images)
+            features = self.computing(images, self.all_frozen and not self.backbone.training)
         return features.flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from sagelight.models.network import Network
 from sagelight.models.settings import FinetuneSettings, OptimizerSettings, ScheduleSettings
+from sagelight.training.settings import TrainerSettings
 
 
 def parameter_groups(
@@ -49,12 +50,24 @@ def _decay_split(
     return groups
 
 
-def build_optimizer(groups: list[dict[str, Any]], settings: OptimizerSettings) -> Optimizer:
+def fuses(trainer: TrainerSettings) -> bool:
+    """Whether one kernel may move all weights: not on Apple's GPUs, and not where Lightning, because such a kernel
+    can also undo the scale of 16-bit gradients, refuses to clip them.
+    """
+    clips_halves = trainer.gradient_clip_val > 0 and trainer.precision != "32-true"
+    return trainer.accelerator in ("cpu", "cuda") and not clips_halves
+
+
+def build_optimizer(
+    groups: list[dict[str, Any]], settings: OptimizerSettings, fused: bool = False
+) -> Optimizer:
+    """AdamW, or SGD with Nesterov momentum; `fused` ones move all weights in one kernel, to the same values."""
     if settings.name == "sgd":
+        momentum = settings.momentum
         return torch.optim.SGD(
-            groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0
+            groups, lr=settings.lr, momentum=momentum, nesterov=momentum > 0, fused=fused
         )
-    return torch.optim.AdamW(groups, lr=settings.lr)
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
 
 
 def rate_scale(settings: ScheduleSettings, total_steps: int) -> Callable[[int], float]:

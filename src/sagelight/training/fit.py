@@ -31,6 +31,7 @@ from sagelight.config.resolve import (
 from sagelight.config.save import save
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
+from sagelight.cores import usable_cores
 from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
 from sagelight.data.loading import time_loading
@@ -182,8 +183,9 @@ def _prepare(config: Config, processes: Processes) -> _Prepared:
     if config.data.root is not None:
         # Every machine reads its own copy of the photos.
         index = replace(index, root=Path(config.data.root))
-    machine = probe()
-    machine = replace(machine, cores=max(1, machine.cores // processes.local_size))
+    # All processes compute as the first one does, whatever another would find faster.
+    machine = processes.once(lambda: probe(timed=config.trainer.precision == AUTO))
+    machine = replace(machine, cores=max(1, usable_cores() // processes.local_size))
     folder_was_auto = config.run_dir == AUTO
     loading = processes.once(lambda: _loading(config, index, machine.cores))
     sizes = processes.once(lambda: _sizes(config, index))

@@ -14,10 +14,11 @@ from sagelight.config.schema import Config
 from sagelight.files import write_text
 
 # Where a run writes, how it was started, on whose machines and who watches it do not change what it computes; of a
-# study, only what chooses the best epoch does, and of features, how they are stored.
+# study, only what chooses the best epoch does, of features not how they are stored, of training not when it is saved.
 PLACE = ("name", "run_dir", "resume", "cloud", "debugger", "profiler")
 CHOOSING = ("metric", "direction")
 STORED = ("cache", "folder", "max_gb")
+SAVED = ("checkpoint_minutes", "checkpoint_steps")
 
 
 def save(config: Config, path: Path) -> None:
@@ -36,6 +37,8 @@ def digest(values: dict[str, Any]) -> str:
         kept["hpo"] = {key: kept["hpo"].get(key) for key in CHOOSING}
     if isinstance(kept.get("features"), dict):
         kept["features"] = {k: v for k, v in kept["features"].items() if k not in STORED}
+    if isinstance(kept.get("trainer"), dict):
+        kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in SAVED}
     # Photos are told apart by their fingerprint. Photos and weights may lie elsewhere on another machine.
     if isinstance(kept.get("data"), dict):
         kept["data"] = {k: v for k, v in kept["data"].items() if k != "root"}

@@ -10,6 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.data.augment import class_weights, training_transform
+from sagelight.data.continuing import EpochBatches, EpochLoader
 from sagelight.data.dataset import (
     Batch,
     Draw,
@@ -103,16 +104,15 @@ class PhotoDataModule(pl.LightningDataModule):
             self.settings.batch_size,
             drop_last=leftover < least_batch(self.processes.size),
         )
-        return self._loader(dataset, batch_sampler=self._share(batches))
+        share = EpochBatches(sampler, batches, self.processes.rank, self.processes.size)
+        return self._loader(dataset, EpochLoader, batch_sampler=share)
 
     def val_dataloader(self) -> Loader:
         positions = range(len(self.index.splits["validation"]))
         size = int(self.settings.eval_batch_size)
         batches = BatchSampler(positions, size, drop_last=False)
-        return self._loader(self.dataset("validation"), batch_sampler=self._share(batches))
-
-    def _share(self, batches: BatchSampler) -> Shares[Draw | int]:
-        return Shares(batches, self.processes.rank, self.processes.size)
+        share: Shares[int] = Shares(batches, self.processes.rank, self.processes.size)
+        return self._loader(self.dataset("validation"), batch_sampler=share)
 
     def eval_loader(self, split: str) -> Loader:
         """Every photo of a split once, in order."""
@@ -124,10 +124,15 @@ class PhotoDataModule(pl.LightningDataModule):
         size = int(self.settings.eval_batch_size)
         return self._loader(self.photos(split), batch_size=size, sampler=positions)
 
-    def _loader(self, dataset: Dataset[Photo | Unreadable], **batching: object) -> Loader:
+    def _loader(
+        self,
+        dataset: Dataset[Photo | Unreadable],
+        kind: type[Loader] = DataLoader,
+        **batching: object,
+    ) -> Loader:
         # What is served lies in memory already.
         workers = int(self.settings.num_workers) if isinstance(dataset, PhotoDataset) else 0
-        return DataLoader(
+        return kind(
             dataset,
             num_workers=workers,
             persistent_workers=workers > 0,

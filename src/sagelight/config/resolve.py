@@ -9,6 +9,7 @@ from pathlib import Path
 from sagelight.config.check import natural_direction
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO, assign, lookup, walk
+from sagelight.data.settings import shuffled_shards
 from sagelight.errors import ConfigError
 from sagelight.features.settings import reason_against
 
@@ -88,9 +89,18 @@ def _data(config: Config, machine: Machine, photos: int) -> list[Choice]:
         choices.append(Choice("data.resize_size", size, "256:224 of data.image_size"))
     if data.eval_batch_size == AUTO:
         choices.append(Choice("data.eval_batch_size", 2 * data.batch_size, "twice data.batch_size"))
+    if data.shuffle_shards == AUTO:
+        choices += _shards(config)
     if data.num_workers == AUTO:
         choices.append(Choice("data.num_workers", *_workers(data.image_size, machine, photos)))
     return choices
+
+
+def _shards(config: Config) -> list[Choice]:
+    if config.data.name != "shards":
+        config.data.shuffle_shards = 0
+        return []
+    return [Choice("data.shuffle_shards", *shuffled_shards(config.data))]
 
 
 def _workers(image_size: int, machine: Machine, photos: int) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from sagelight.files import write_text
 PLACE = ("name", "run_dir", "resume", "cloud", "debugger", "profiler")
 CHOOSING = ("metric", "direction")
 STORED = ("cache", "folder", "max_gb")
+FETCHED = ("root", "shards_folder", "shards_gb")
 SAVED = ("checkpoint_minutes", "checkpoint_steps")
 
 
@@ -41,7 +42,7 @@ def digest(values: dict[str, Any]) -> str:
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in SAVED}
     # Photos are told apart by their fingerprint. Photos and weights may lie elsewhere on another machine.
     if isinstance(kept.get("data"), dict):
-        kept["data"] = {k: v for k, v in kept["data"].items() if k != "root"}
+        kept["data"] = {k: v for k, v in kept["data"].items() if k not in FETCHED}
     if isinstance(kept.get("model"), dict):
         kept["model"] = {**kept["model"], "weights": Path(str(kept["model"].get("weights"))).name}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

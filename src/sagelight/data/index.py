@@ -6,9 +6,10 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sagelight.data.shards import Room, Shards, photo_content
 from sagelight.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -43,6 +44,7 @@ class ImageIndex:
         splits: `train`, `validation` and `test`, each a list sorted by path; never overlapping.
         cut: the splits that had no folder and were cut from the training photos.
         fingerprint: hex SHA-256 over every path and file size, in order.
+        shards: where the photos lie, when that is not in files of their own.
     """
 
     root: Path
@@ -50,6 +52,35 @@ class ImageIndex:
     splits: dict[str, list[Sample]]
     cut: list[str] = field(default_factory=list)
     fingerprint: str = ""
+    shards: Shards | None = None
+
+    @property
+    def name(self) -> str:
+        """The root as it was typed."""
+        return str(self.root) if self.shards is None else self.shards.root
+
+    @property
+    def source(self) -> Path | Shards:
+        """What the photos are read from, for `photo_content`."""
+        return self.root if self.shards is None else self.shards
+
+    def content(self, sample: Sample) -> Path | bytes:
+        """What a photo is decoded from: its file, or its bytes.
+
+        Raises:
+            DataError: its shard cannot be read.
+        """
+        return photo_content(self.source, sample.path)
+
+    def moved(self, root: str) -> ImageIndex:
+        """The same photos, of which there is a copy at `root`."""
+        shards = None if self.shards is None else self.shards.moved(root)
+        return replace(self, root=Path(root), shards=shards)
+
+    def in_room(self, room: Room) -> ImageIndex:
+        """The same photos, read from copies of their archives."""
+        shards = None if self.shards is None else replace(self.shards, room=room)
+        return replace(self, shards=shards)
 
     def counts(self, split: str) -> list[int]:
         """Photos of each class in a split, in the order of `labels`."""

@@ -25,10 +25,11 @@ def spread(
         threads: None for one a core, which helps where pixels are decoded; Pillow and hashlib then
             release the interpreter. Parsing headers does not, and is fastest with 1.
     """
-    yield from progress(_results(function, items, threads), len(items), label)
+    yield from progress(in_threads(function, items, threads), len(items), label)
 
 
-def _results(function: Callable[[T], R], items: Sequence[T], threads: int | None) -> Iterator[R]:
+def in_threads(function: Callable[[T], R], items: Sequence[T], threads: int | None) -> Iterator[R]:
+    """As `spread`, without a bar; all results that are not taken yet stay in memory."""
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     workers = threads or min(usable_cores(), MOST_THREADS)
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from sagelight.bundle.preprocessing import Preprocessing
@@ -29,6 +30,8 @@ from sagelight.data.settings import (
     DataSettings,
     least_batch,
 )
+from sagelight.data.shards_order import InOrder, ShardSampler
+from sagelight.data.shards_source import ShardPhotos
 from sagelight.data.sources import PhotoFiles, PhotoSource
 from sagelight.errors import ConfigError
 from sagelight.processes import Processes
@@ -87,6 +90,8 @@ class PhotoDataModule(pl.LightningDataModule):
         return PhotoDataset(self._source(split), transform)
 
     def _source(self, split: str) -> PhotoSource:
+        if self.index.shards is not None:
+            return ShardPhotos(self.index.shards, self.index.splits[split], self.preprocessing)
         return PhotoFiles(self.index.root, self.index.splits[split], self.preprocessing)
 
     def train_dataloader(self) -> Loader:
@@ -97,7 +102,7 @@ class PhotoDataModule(pl.LightningDataModule):
             samples = self.index.splits["train"]
             weights = by_class[torch.tensor([s.target for s in samples])].double()
         count = len(self.index.splits["train"])
-        sampler = EpochSampler(count, self.seed, weights)
+        sampler = self._epochs(count, weights)
         leftover = count % self.settings.batch_size
         batches = BatchSampler(
             sampler,  # type: ignore[arg-type]
@@ -107,8 +112,26 @@ class PhotoDataModule(pl.LightningDataModule):
         share = EpochBatches(sampler, batches, self.processes.rank, self.processes.size)
         return self._loader(dataset, EpochLoader, batch_sampler=share)
 
+    def _epochs(self, count: int, weights: Tensor | None) -> EpochSampler:
+        shards, window = self.index.shards, int(self.settings.shuffle_shards)
+        if shards is None or not window:
+            return EpochSampler(count, self.seed, weights)
+        if weights is not None:
+            raise ConfigError(
+                f"data.sampler=balanced draws from all photos, data.shuffle_shards={window} from a few shards at a time. "
+                "Type data.shuffle_shards=0, or loss=balanced in place of the sampler."
+            )
+        return ShardSampler(shards, self.index.splits["train"], self.seed, window)
+
+    def _in_order(self, split: str) -> Sequence[int] | InOrder:
+        samples = self.index.splits[split]
+        served = split in self._served or self.index.shards is None
+        if served or self.index.shards is None:
+            return range(len(samples))
+        return InOrder(self.index.shards, samples)
+
     def val_dataloader(self) -> Loader:
-        positions = range(len(self.index.splits["validation"]))
+        positions = self._in_order("validation")
         size = int(self.settings.eval_batch_size)
         batches = BatchSampler(positions, size, drop_last=False)
         share: Shares[int] = Shares(batches, self.processes.rank, self.processes.size)
@@ -116,7 +139,8 @@ class PhotoDataModule(pl.LightningDataModule):
 
     def eval_loader(self, split: str) -> Loader:
         """Every photo of a split once, in order."""
-        return self._loader(self.dataset(split), batch_size=int(self.settings.eval_batch_size))
+        size, positions = int(self.settings.eval_batch_size), self._in_order(split)
+        return self._loader(self.dataset(split), batch_size=size, sampler=positions)
 
     def photo_loader(self, split: str, draws: list[Draw] | None = None) -> Loader:
         """The photos themselves, whatever is served for them: each draw once, or every photo in order."""

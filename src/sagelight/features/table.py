@@ -154,8 +154,12 @@ def _made_from(
 
 
 def photos_digest(index: ImageIndex, split: str) -> str:
-    """Hex SHA-256 over names, sizes and times of change of a split's photos, in order."""
+    """Hex SHA-256 over names, sizes and times of change of a split's photos, in order; of shards, over their contents."""
     found = hashlib.sha256()
+    if index.shards is not None:
+        for shard in index.shards.archives:
+            found.update(f"{shard.name}\0{shard.sha256}\n".encode())
+        return found.hexdigest()
     for sample in index.splits[split]:
         state = (index.root / sample.path).stat()
         found.update(f"{sample.path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())

@@ -170,7 +170,7 @@ def _prepare(config: Config, processes: Processes) -> _Prepared:
     index, checked = processes.once(lambda: _inspected(config))
     if config.data.root is not None:
         # Every machine reads its own copy of the photos.
-        index = replace(index, root=Path(config.data.root))
+        index = index.moved(config.data.root)
     machine = probe()
     machine = replace(machine, cores=max(1, machine.cores // processes.local_size))
     folder_was_auto = config.run_dir == AUTO

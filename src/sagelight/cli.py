@@ -76,6 +76,12 @@ LOCAL = Door(
             "sagelight.data.stats:StatsSettings",
             "sagelight.data.stats:run_stats",
         ),
+        "prepare": Verb(
+            "Write the photos into shards, for many photos, S3 and several machines.",
+            "prepare data.root=photos output=shards",
+            "sagelight.data.shards_prepare:PrepareSettings",
+            "sagelight.data.shards_prepare:run_prepare",
+        ),
         "cache": Verb(
             "Features and resized photos that are kept for later runs: list them, or make room.",
             "cache clear=true",

@@ -53,6 +53,14 @@ def takes_lock(file: IO[Any]) -> bool:
     return True
 
 
+@contextmanager
+def waits_for_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which other processes wait for."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic(path) as file:
         file.write(text.encode())

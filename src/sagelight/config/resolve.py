@@ -9,6 +9,7 @@ from pathlib import Path
 from sagelight.config.check import natural_direction
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO, assign, lookup, walk
+from sagelight.data.settings import shuffled_shards
 from sagelight.errors import ConfigError
 from sagelight.features.settings import reason_against
 
@@ -131,7 +132,16 @@ def _data(config: Config) -> list[Choice]:
         choices.append(Choice("data.resize_size", size, "256:224 of data.image_size"))
     if data.eval_batch_size == AUTO:
         choices.append(Choice("data.eval_batch_size", 2 * data.batch_size, "twice data.batch_size"))
+    if data.shuffle_shards == AUTO:
+        choices += _shards(config)
     return choices
+
+
+def _shards(config: Config) -> list[Choice]:
+    if config.data.name != "shards":
+        config.data.shuffle_shards = 0
+        return []
+    return [Choice("data.shuffle_shards", *shuffled_shards(config.data))]
 
 
 def _loading(config: Config, machine: Machine, photos: int, loading: Loading) -> list[Choice]:
@@ -212,6 +222,8 @@ def _reason_against_cache(config: Config, machine: Machine, sizes: PhotoSizes) -
     accelerator = machine.accelerator if trainer.accelerator == AUTO else trainer.accelerator
     if config.features.cache != "off" and not reason_against(config):
         return "each photo is decoded once for its features"
+    if data.name == "shards":
+        return "shards are read one after another; data.cache=memmap keeps their photos resized"
     if trainer.max_epochs < 2 or trainer.limit_train_batches is not None:
         return "each photo is decoded about once"
     if sizes.pixels <= resolved_resize_size(data.resize_size, data.image_size) ** 2:

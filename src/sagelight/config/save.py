@@ -14,13 +14,15 @@ from sagelight.config.schema import Config
 from sagelight.files import write_text
 
 # Where a run writes, how it was started, on whose machines and who watches it do not change what it computes; of a
-# study, only what chooses the best epoch does, of features, how they are stored, and of photos, not where.
+# study, only what chooses the best epoch does, of features, how they are stored, of photos, not where, and of training,
+# not when it is saved.
 PLACE = ("name", "run_dir", "resume", "cloud", "debugger", "profiler")
 CHOOSING = ("metric", "direction")
 STORED = ("cache", "folder", "max_gb")
 # However photos are loaded, they are the same; and how is measured at each start.
 LOADED = ("num_workers", "prefetch", "pin_memory")
-LYING = ("root", "cache_folder", "cache_max_gb")
+LYING = ("root", "cache_folder", "cache_max_gb", "shards_folder", "shards_gb")
+SAVED = ("checkpoint_minutes", "checkpoint_steps")
 
 
 def save(config: Config, path: Path) -> None:
@@ -39,6 +41,8 @@ def digest(values: dict[str, Any]) -> str:
         kept["hpo"] = {key: kept["hpo"].get(key) for key in CHOOSING}
     if isinstance(kept.get("features"), dict):
         kept["features"] = {k: v for k, v in kept["features"].items() if k not in STORED}
+    if isinstance(kept.get("trainer"), dict):
+        kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in SAVED}
     # Photos are told apart by their fingerprint. Photos and weights may lie elsewhere on another machine.
     if isinstance(kept.get("data"), dict):
         kept["data"] = {k: v for k, v in kept["data"].items() if k not in (*LYING, *LOADED)}

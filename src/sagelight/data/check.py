@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sagelight.config.setting import group, setting
 from sagelight.data.index import SPLITS, ImageIndex, Sample
-from sagelight.data.inspect_file import CANNOT_BE_READ, Facts, content_digest, examine
+from sagelight.data.inspect_file import (
+    CANNOT_BE_READ,
+    Facts,
+    content_digest,
+    examine,
+    examine_content,
+)
 from sagelight.data.inspect_problems import (
     class_problems,
     copies,
@@ -67,22 +73,26 @@ def inspect_data(index: ImageIndex, *, full: bool) -> DataReport:
 
     Args:
         full: decode and hash every photo; otherwise read headers and tails, and hash only photos
-            of the same size and tail, which may be copies.
+            of the same size and tail, which may be copies. Photos in shards were looked at when those were
+            written, and are looked at again only in full.
     """
     photos = [(split, sample) for split in SPLITS for sample in index.splits[split]]
+    looked_at = photos if full or index.shards is None else []
     facts = list(
         spread(
-            lambda photo: examine(index.root / photo[1].path, full=full),
-            photos,
+            lambda photo: _examined(index, photo[1], full),
+            looked_at,
             "Checking photos",
             threads=None if full else 1,
         )
     )
-    by_code = paths_by_code((sample, fact) for (_, sample), fact in zip(photos, facts, strict=True))
-    by_code |= copies(_same_bytes(index.root, photos, facts))
+    by_code = paths_by_code(
+        (sample, fact) for (_, sample), fact in zip(looked_at, facts, strict=True)
+    )
+    by_code |= copies(_same_bytes(index.root, looked_at, facts))
     problems = [*class_problems(index), *file_problems(by_code)]
     return DataReport(
-        root=str(index.root),
+        root=index.name,
         fingerprint=index.fingerprint,
         content_fingerprint=_content_fingerprint(photos, facts) if full else None,
         full=full,
@@ -93,6 +103,15 @@ def inspect_data(index: ImageIndex, *, full: bool) -> DataReport:
         problems=sorted(problems, key=lambda problem: SEVERITIES.index(problem.severity)),
         unreadable=sorted({path for code in CANNOT_BE_READ for path in by_code.get(code, [])}),
     )
+
+
+def _examined(index: ImageIndex, sample: Sample, full: bool) -> Facts:
+    content = index.content(sample)
+    if isinstance(content, Path):
+        return examine(content, full=full)
+    facts = examine_content(content, Path(sample.path))
+    # A photo that was scaled is a JPEG in its shard, whatever its name was.
+    return replace(facts, codes=tuple(code for code in facts.codes if code != "wrongly_named"))
 
 
 def enforce(report: DataReport, policy: str) -> None:

@@ -125,6 +125,12 @@ class EpochSampler(Sampler[Draw]):
         self.weights = weights
         self.epoch = 0
 
+    @property
+    def identity(self) -> str:
+        """What decides the order, for telling two apart."""
+        drawn = "every photo once" if self.weights is None else "drawn by weight"
+        return f"{self.size:,} photos, {drawn}, seed {self.seed}"
+
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 

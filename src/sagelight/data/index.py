@@ -6,9 +6,10 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sagelight.data.shards import Room, Shards, photo_content
 from sagelight.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -43,6 +44,7 @@ class ImageIndex:
         splits: `train`, `validation` and `test`, each a list sorted by path; never overlapping.
         cut: the splits that had no folder and were cut from the training photos.
         fingerprint: hex SHA-256 over every path and file size, in order.
+        shards: where the photos lie, when that is not in files of their own.
     """
 
     root: Path
@@ -50,6 +52,35 @@ class ImageIndex:
     splits: dict[str, list[Sample]]
     cut: list[str] = field(default_factory=list)
     fingerprint: str = ""
+    shards: Shards | None = None
+
+    @property
+    def name(self) -> str:
+        """The root as it was typed."""
+        return str(self.root) if self.shards is None else self.shards.root
+
+    @property
+    def source(self) -> Path | Shards:
+        """What the photos are read from, for `photo_content`."""
+        return self.root if self.shards is None else self.shards
+
+    def content(self, sample: Sample) -> Path | bytes:
+        """What a photo is decoded from: its file, or its bytes.
+
+        Raises:
+            DataError: its shard cannot be read.
+        """
+        return photo_content(self.source, sample.path)
+
+    def moved(self, root: str) -> ImageIndex:
+        """The same photos, of which there is a copy at `root`."""
+        shards = None if self.shards is None else self.shards.moved(root)
+        return replace(self, root=Path(root), shards=shards)
+
+    def in_room(self, room: Room) -> ImageIndex:
+        """The same photos, read from copies of their archives."""
+        shards = None if self.shards is None else replace(self.shards, room=room)
+        return replace(self, shards=shards)
 
     def counts(self, split: str) -> list[int]:
         """Photos of each class in a split, in the order of `labels`."""
@@ -215,17 +246,23 @@ def _fingerprint(root: Path, splits: dict[str, list[Sample]]) -> str:
     return digest.hexdigest()
 
 
-def photos_digest(root: Path, paths: Iterable[str]) -> str:
-    """Hex SHA-256 over names, sizes and times of change of photos below `root`, in order."""
+def photos_digest(index: ImageIndex, paths: Iterable[str]) -> str:
+    """Hex SHA-256 over names, sizes and times of change of photos, in order; of shards, over their contents too."""
     found = hashlib.sha256()
+    for shard in index.shards.archives if index.shards else ():
+        found.update(f"{shard.name}\0{shard.sha256}\n".encode())
     for path in paths:
-        try:
-            state = (root / path).stat()
-            line = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n"
-        except OSError:
-            line = f"{path}\0nothing to look at\n"
+        line = f"{path}\0{'' if index.shards else _state(index.root / path)}\n"
         found.update(line.encode(errors="surrogateescape"))
     return found.hexdigest()
+
+
+def _state(path: Path) -> str:
+    try:
+        state = path.stat()
+    except OSError:
+        return "nothing to look at"
+    return f"{state.st_size}\0{state.st_mtime_ns}"
 
 
 def file_size(path: Path) -> int:

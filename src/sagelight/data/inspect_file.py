@@ -67,6 +67,11 @@ def examine(path: Path, *, full: bool) -> Facts:
     return Facts(codes, size, tail, "")
 
 
+def examine_content(content: bytes, path: Path) -> Facts:
+    """Look at every byte and every pixel of a photo that has no file of its own; `path` says what it is called."""
+    return _examine_all(content, path) if content else Facts(("zero_byte",), 0, b"", "")
+
+
 def content_digest(path: Path) -> str:
     """Hex SHA-256 of a file."""
     with path.open("rb") as file:

@@ -25,10 +25,11 @@ def spread(
         threads: None for one a core, which helps where pixels are decoded; Pillow and hashlib then
             release the interpreter. Parsing headers does not, and is fastest with 1.
     """
-    yield from progress(_results(function, items, threads), len(items), label)
+    yield from progress(in_threads(function, items, threads), len(items), label)
 
 
-def _results(function: Callable[[T], R], items: Sequence[T], threads: int | None) -> Iterator[R]:
+def in_threads(function: Callable[[T], R], items: Sequence[T], threads: int | None) -> Iterator[R]:
+    """As `spread`, without a bar; all results that are not taken yet stay in memory."""
     workers = threads or min(usable_cores(), MOST_THREADS)
     # Few large photos are shared out fairly, many small ones at little cost.
     size = max(1, min(CHUNK, len(items) // (8 * workers)))

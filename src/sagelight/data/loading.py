@@ -14,15 +14,20 @@ MOST_SECONDS = 0.3
 FORK_SECONDS, IMPORT_SECONDS = 0.1, 4.0
 
 
-def time_loading(dataset: PhotoDataset, seed: int) -> Loading:
-    """Time some photos of a split, evenly spread, for at most 0.3 seconds after the first.
+def time_loading(dataset: PhotoDataset, seed: int, *, first: bool = False) -> Loading:
+    """Time some photos of a split, for at most 0.3 seconds after the first.
 
     The first is read once before, so that what is set up for all of them is not counted.
+
+    Args:
+        first: take the first ones, where a whole archive is fetched for each of those that lie apart; otherwise they
+            are evenly spread.
     """
     count = min(TIMED, len(dataset))
+    among = count if first else len(dataset)
     # Every other one, and then those between: also when time is up, they are spread.
     order = [*range(0, count, 2), *range(1, count, 2)]
-    positions = [number * len(dataset) // count for number in order]
+    positions = [number * among // count for number in order]
     took: list[float] = []
     dataset[Draw(positions[0], seed)]
     for position in positions:

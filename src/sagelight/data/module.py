@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.data.augment import class_weights, least_side, training_transform
+from sagelight.data.continuing import EpochBatches, EpochLoader
 from sagelight.data.dataset import (
     Batch,
     Draw,
@@ -29,6 +31,7 @@ from sagelight.data.settings import (
     DataSettings,
     least_batch,
 )
+from sagelight.data.shards_order import InOrder, ShardSampler
 from sagelight.data.sources import PhotoFiles, PhotoSource
 from sagelight.errors import ConfigError
 from sagelight.processes import Processes
@@ -103,7 +106,7 @@ class PhotoDataModule(pl.LightningDataModule):
         if self._resized is not None:
             return self._resized.source(samples)
         needed = least_side(self.augment, self.settings.image_size)
-        return PhotoFiles(self.index.root, samples, self.preprocessing, decoder, needed)
+        return PhotoFiles(self.index.source, samples, self.preprocessing, decoder, needed)
 
     def train_dataloader(self) -> Loader:
         dataset = self.dataset("train")
@@ -113,28 +116,45 @@ class PhotoDataModule(pl.LightningDataModule):
             samples = self.index.splits["train"]
             weights = by_class[torch.tensor([s.target for s in samples])].double()
         count = len(self.index.splits["train"])
-        sampler = EpochSampler(count, self.seed, weights)
+        sampler = self._epochs(count, weights)
         leftover = count % self.settings.batch_size
         batches = BatchSampler(
             sampler,  # type: ignore[arg-type]
             self.settings.batch_size,
             drop_last=leftover < least_batch(self.processes.size),
         )
-        return self._loader(dataset, batch_sampler=self._share(batches))
+        share = EpochBatches(sampler, batches, self.processes.rank, self.processes.size)
+        return self._loader(dataset, EpochLoader, batch_sampler=share)
+
+    def _epochs(self, count: int, weights: Tensor | None) -> EpochSampler:
+        shards, window = self.index.shards, int(self.settings.shuffle_shards)
+        if shards is None or not window:
+            return EpochSampler(count, self.seed, weights)
+        if weights is not None:
+            raise ConfigError(
+                f"data.sampler=balanced draws from all photos, data.shuffle_shards={window} from a few shards at a time. "
+                "Type data.shuffle_shards=0, or loss=balanced in place of the sampler."
+            )
+        return ShardSampler(shards, self.index.splits["train"], self.seed, window)
+
+    def _in_order(self, split: str) -> Sequence[int] | InOrder:
+        samples = self.index.splits[split]
+        served = split in self._served or self.index.shards is None
+        if served or self.index.shards is None:
+            return range(len(samples))
+        return InOrder(self.index.shards, samples)
 
     def val_dataloader(self) -> Loader:
-        positions = range(len(self.index.splits["validation"]))
+        positions = self._in_order("validation")
         size = int(self.settings.eval_batch_size)
         batches = BatchSampler(positions, size, drop_last=False)
-        dataset = self.dataset("validation", exact=False)
-        return self._loader(dataset, batch_sampler=self._share(batches))
-
-    def _share(self, batches: BatchSampler) -> Shares[Draw | int]:
-        return Shares(batches, self.processes.rank, self.processes.size)
+        share: Shares[int] = Shares(batches, self.processes.rank, self.processes.size)
+        return self._loader(self.dataset("validation", exact=False), batch_sampler=share)
 
     def eval_loader(self, split: str) -> Loader:
         """Every photo of a split once, in order."""
-        return self._loader(self.dataset(split), batch_size=int(self.settings.eval_batch_size))
+        size, positions = int(self.settings.eval_batch_size), self._in_order(split)
+        return self._loader(self.dataset(split), batch_size=size, sampler=positions)
 
     def photo_loader(self, split: str, draws: list[Draw] | None = None) -> Loader:
         """The photos themselves, whatever is served for them: each draw once, or every photo in order."""
@@ -142,10 +162,15 @@ class PhotoDataModule(pl.LightningDataModule):
         size = int(self.settings.eval_batch_size)
         return self._loader(self.photos(split), batch_size=size, sampler=positions)
 
-    def _loader(self, dataset: Dataset[Photo | Unreadable], **batching: object) -> Loader:
+    def _loader(
+        self,
+        dataset: Dataset[Photo | Unreadable],
+        kind: type[Loader] = DataLoader,
+        **batching: object,
+    ) -> Loader:
         # What is served lies in memory already.
         workers = int(self.settings.num_workers) if isinstance(dataset, PhotoDataset) else 0
-        return DataLoader(
+        return kind(
             dataset,
             num_workers=workers,
             persistent_workers=workers > 0,

@@ -20,13 +20,17 @@ def open_index(data: DataSettings) -> ImageIndex:
 
     Raises:
         ConfigError: no `data.root`.
-        DataError: see `index_images`.
+        DataError: see `index_images` and `open_shards`.
     """
     if data.root is None:
         raise ConfigError(
             "data.root is not set: which photos? Type data.root=DIR with one folder per class, "
             "or experiment=digits to try with digits that need no download."
         )
+    if data.name == "shards":
+        from sagelight.data.shards_open import open_shards
+
+        return open_shards(data)
     if data.name == "digits":
         from sagelight.data.digits import write_digits
 

@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sagelight.cores import usable_cores
 from sagelight.data.index import ImageIndex, photos_digest
 from sagelight.data.inspect_threads import spread
 from sagelight.data.resized_store import PIXELS, ROWS, ResizedStore, free_bytes, stamp
+from sagelight.data.shards import Shards, photo_content
 from sagelight.store import checksum, take_room
 
 # A change of what is stored, or of how it is computed, makes a new one.
@@ -40,7 +42,9 @@ def measure_sizes(index: ImageIndex, resize_size: int, store: ResizedStore) -> P
     """Estimate from the headers of at most 200 photos."""
     paths = all_paths(index)
     some = paths[:: -(-len(paths) // LOOKED_AT)]
-    shapes = [shape for path in some if (shape := _header(index.root / path)) is not None]
+    shapes = [
+        shape for path in some if (shape := _header(photo_content(index.source, path))) is not None
+    ]
     if not shapes:
         return PhotoSizes()
     pixels = sum(width * height for width, height in shapes) / len(shapes)
@@ -66,12 +70,12 @@ def resize_photos(
         # Another Pillow may decode other pixels, and evaluation is what serving computes now.
         "pillow": PIL.__version__,
         "resize_size": preprocessing.resize_size,
-        "photos": photos_digest(index.root, paths),
+        "photos": photos_digest(index, paths),
         "fingerprint": index.fingerprint,
     }
 
     def make(folder: Path) -> dict[str, Any]:
-        return _resize_all(folder, index.root, paths, preprocessing, store)
+        return _resize_all(folder, index, paths, preprocessing, store)
 
     return store.entry(made_from, make, store.is_whole)
 
@@ -82,9 +86,13 @@ def all_paths(index: ImageIndex) -> list[str]:
 
 
 def _resize_all(
-    folder: Path, root: Path, paths: list[str], preprocessing: Preprocessing, store: ResizedStore
+    folder: Path,
+    index: ImageIndex,
+    paths: list[str],
+    preprocessing: Preprocessing,
+    store: ResizedStore,
 ) -> dict[str, Any]:
-    offsets = _offsets(root, paths, preprocessing.resize_size)
+    offsets = _offsets(index.source, paths, preprocessing.resize_size)
     total = offsets[-1]
     store.make_room(total)
     print(
@@ -94,14 +102,14 @@ def _resize_all(
     )
     with (folder / PIXELS).open("wb") as file:
         take_room(file, total)
-        writer = _Writer(root, paths, preprocessing, offsets, file.fileno())
+        writer = _Writer(index.source, paths, preprocessing, offsets, file.fileno())
         results = spread(writer, range(len(paths)), "Resizing photos", threads=usable_cores())
         rows, unreadable = _rows(results, offsets)
         os.fsync(file.fileno())
     np.save(folder / ROWS, rows)
     return {
         "unreadable": unreadable,
-        "root": str(root.absolute()),
+        "root": index.name if index.shards else str(index.root.absolute()),
         "count": len(paths),
         "rows": checksum(folder / ROWS),
         "stamp": stamp(folder / PIXELS),
@@ -110,7 +118,7 @@ def _resize_all(
 
 @dataclass(frozen=True)
 class _Writer:
-    root: Path
+    root: Path | Shards
     paths: list[str]
     preprocessing: Preprocessing
     offsets: list[int]
@@ -119,7 +127,7 @@ class _Writer:
     def __call__(self, row: int) -> tuple[int, int, int] | str:
         """Resize a photo into its place: height, width and CRC-32; or why it cannot be read."""
         try:
-            image = self.preprocessing.resize(decode(self.root / self.paths[row]))
+            image = self.preprocessing.resize(decode(photo_content(self.root, self.paths[row])))
         except UnreadableImageError as error:
             return str(error)
         pixels = image.tobytes()
@@ -144,11 +152,11 @@ def _rows(
     return rows, unreadable
 
 
-def _offsets(root: Path, paths: Sequence[str], resize_size: int) -> list[int]:
+def _offsets(root: Path | Shards, paths: Sequence[str], resize_size: int) -> list[int]:
     """Where each photo begins, and where the last one ends."""
 
     def needed(path: str) -> int:
-        shape = _header(root / path)
+        shape = _header(photo_content(root, path))
         return 0 if shape is None else _resized_bytes(shape, resize_size)
 
     offsets = [0]
@@ -157,9 +165,10 @@ def _offsets(root: Path, paths: Sequence[str], resize_size: int) -> list[int]:
     return offsets
 
 
-def _header(path: Path) -> tuple[int, int] | None:
+def _header(source: Path | bytes) -> tuple[int, int] | None:
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        file = BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
     except DECODE_ERRORS:
         return None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sagelight.config.setting import setting
+from sagelight.config.setting import AUTO, setting
 
 # A single one cannot pass through BatchNorm in training.
 PHOTOS_OF_A_PROCESS = 2
+# Shards within which photos are shuffled where each is fetched: 1.2 GB of the usual ones.
+STREAMED = 8
 
 
 def least_batch(processes: int) -> int:
@@ -19,8 +21,9 @@ def least_batch(processes: int) -> int:
 class DataSettings:
     name: str = setting(
         "folder",
-        "folder: your photos under data.root; digits: 1,797 scanned digits, written to data.root on first use.",
-        choices=("folder", "digits"),
+        "folder: your photos under data.root; digits: 1,797 scanned digits, written to data.root on first use; shards: "
+        "what `prepare` has written to data.root, a folder or s3://BUCKET/PREFIX.",
+        choices=("folder", "digits", "shards"),
     )
     root: str | None = setting(
         None,
@@ -90,9 +93,29 @@ class DataSettings:
         above=0,
         most=0.5,
     )
+    shuffle_shards: int | str = setting(
+        "auto",
+        "Shards within which photos are shuffled, copied ahead of use; 0: all, read in place. auto is 8 for s3://, else 0.",
+        least=0,
+    )
+    shards_folder: str | None = setting(
+        None, "Where shards are copied to; null is ~/.cache/sagelight/shards."
+    )
+    shards_gb: float = setting(
+        20.0, "Room for the copies of shards; those unused for longest make way.", above=0
+    )
     split_seed: int = setting(
         0, "Which photos a cut takes; the same number takes the same ones.", least=0
     )
+
+
+def shuffled_shards(data: DataSettings) -> tuple[int, str]:
+    """How many shards photos are shuffled within, and why; 0 is all."""
+    if data.shuffle_shards != AUTO:
+        return int(data.shuffle_shards), "as typed"
+    if data.root is not None and data.root.startswith("s3://"):
+        return STREAMED, "a bucket is read in whole shards"
+    return 0, "any photo of a folder is near"
 
 
 @dataclass

@@ -14,6 +14,7 @@ from torch import Tensor
 from sagelight.bundle.preprocessing import Preprocessing, decode
 from sagelight.data.decoding import as_tensor, decode_tensor, decode_view
 from sagelight.data.index import Sample
+from sagelight.data.shards import Shards, photo_content
 
 
 class PhotoSource(Protocol):
@@ -52,14 +53,14 @@ class ViewedSource(PhotoSource, Protocol):
 
 @dataclass(frozen=True)
 class PhotoFiles:
-    """A file for each photo, below `root`.
+    """The photos below a folder, a file each, or in shards.
 
     Attributes:
         decoder: `pillow` decodes every photo in full with Pillow; `torchvision` as `sagelight.data.decoding` says.
         least_side: pixels of the short side that `photo` keeps, see `decode_tensor`.
     """
 
-    root: Path
+    root: Path | Shards
     samples: list[Sample]
     preprocessing: Preprocessing
     decoder: str = "torchvision"
@@ -67,16 +68,16 @@ class PhotoFiles:
 
     def photo(self, position: int) -> Tensor:
         if self.decoder == "pillow":
-            return as_tensor(decode(self._path(position)))
-        return decode_tensor(self._path(position), self.least_side)
+            return as_tensor(decode(self._content(position)))
+        return decode_tensor(self._content(position), self.least_side)
 
     def viewed(self, position: int) -> Tensor:
         if self.decoder == "pillow":
             return torch.from_numpy(self.served(position))
-        return decode_view(self._path(position), self.preprocessing)
+        return decode_view(self._content(position), self.preprocessing)
 
     def served(self, position: int) -> NDArray[np.uint8]:
-        return self.preprocessing(self._path(position))
+        return self.preprocessing(self._content(position))
 
-    def _path(self, position: int) -> Path:
-        return self.root / self.samples[position].path
+    def _content(self, position: int) -> Path | bytes:
+        return photo_content(self.root, self.samples[position].path)

@@ -32,7 +32,7 @@ def run_stats(settings: StatsSettings) -> None:
     spec = choose_preprocessing(replace(settings.data, normalize="imagenet"), index)
     mean, std = channel_stats(index, spec)
     print(
-        f"{index.root}: mean {_spoken(mean)}, std {_spoken(std)} of {len(index.splits['train']):,} "
+        f"{index.name}: mean {_spoken(mean)}, std {_spoken(std)} of {len(index.splits['train']):,} "
         f"training photos at {settings.data.image_size} pixels. data.normalize=dataset uses them."
     )
 
@@ -49,7 +49,7 @@ def channel_stats(index: ImageIndex, preprocessing: Preprocessing) -> tuple[Chan
 
     def measure(sample: Sample) -> NDArray[np.int64] | None:
         try:
-            return _sums(preprocessing(index.root / sample.path))
+            return _sums(preprocessing(index.content(sample)))
         except UnreadableImageError:
             return None
 
@@ -73,8 +73,8 @@ def _sums(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
 def _tell_left_out(index: ImageIndex, left_out: int, read: int) -> None:
     if read == 0:
         raise DataError(
-            f"data.root={index.root}: none of the {left_out:,} training photos can be read. "
-            f"Type `python launch/local.py check data.root={index.root}` to see why."
+            f"data.root={index.name}: none of the {left_out:,} training photos can be read. "
+            f"Type `python launch/local.py check data.root={index.name}` to see why."
         )
     if left_out:
         print(

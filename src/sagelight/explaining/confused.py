@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sagelight.bundle.preprocessing import UnreadableImageError
+from sagelight.data.shards import Shards, photo_content
 from sagelight.explaining.occlusion import Pixels, as_heat, occlusion_evidence
 from sagelight.explaining.overlay import overlay, photo
 from sagelight.files import atomic, write_json
@@ -27,7 +28,7 @@ FOLDER, INDEX = "confused", "confused.json"
 _QUALITY = 85
 
 
-def explain_confused(run_dir: Path, data_root: Path) -> int:
+def explain_confused(run_dir: Path, data_root: Path | Shards) -> int:
     """Leave evaluation/confused.json and the pictures that it names in a run's directory.
 
     Args:
@@ -49,7 +50,7 @@ def explain_confused(run_dir: Path, data_root: Path) -> int:
     entries: list[dict[str, Any]] = []
     for each in progress(chosen, len(chosen), "explaining confusions"):
         try:
-            pixels = predictor.spec.preprocessing(data_root / each.file)
+            pixels = predictor.spec.preprocessing(photo_content(data_root, each.file))
         except UnreadableImageError:
             continue
         names = _write(folder, len(entries) + 1, _pictures(predictor, pixels, each))

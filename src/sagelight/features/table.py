@@ -153,7 +153,7 @@ def _made_from(
         **({"decoder": config.data.decoder} if varied else {}),
         "cropped_from": config.data.cache if varied else "off",
         "views": views,
-        "photos": photos_digest(data.index.root, paths),
+        "photos": photos_digest(data.index, paths),
         "fingerprint": data.index.fingerprint,
         "split": split,
     }

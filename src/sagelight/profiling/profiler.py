@@ -79,6 +79,8 @@ class Profiler(Callback):
         self._hook = trainer.optimizers[0].register_step_post_hook(
             lambda *_: self._clock.mark("updated")
         )
+        # An epoch that is continued has no other start.
+        self._clock.wait()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._end_checkpoint(trainer.current_epoch - 1)
@@ -124,6 +126,11 @@ class Profiler(Callback):
         # Both checkpoints of an epoch are written in a row; their end is whatever comes next.
         if self._checkpoint is None:
             self._checkpoint = time.perf_counter()
+
+    def checkpoint_written(self, trainer: pl.Trainer) -> None:
+        """A checkpoint within an epoch is on the disk; its time is no waiting for the next batch."""
+        self._end_checkpoint(trainer.current_epoch)
+        self._clock.wait()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._end_checkpoint(trainer.current_epoch - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagelight.data.shards import Shards
 from sagelight.reporting.confusion import Pair, confused_pairs
 from sagelight.reporting.pictures import Picture, thumbnail
 from sagelight.reporting.run import Photo, Run
@@ -33,12 +34,12 @@ def wrong_photos(run: Run) -> list[Photo]:
     return sorted(wrong, key=lambda photo: (-photo.confidence, photo.file))
 
 
-def worst_mistakes(run: Run, data_root: Path | None) -> list[Exhibit]:
+def worst_mistakes(run: Run, data_root: Path | Shards | None) -> list[Exhibit]:
     """The surest mistakes, at most 24."""
     return _exhibits(wrong_photos(run)[:MOST_WORST], data_root)
 
 
-def pair_exhibits(run: Run, data_root: Path | None) -> list[PairExhibit]:
+def pair_exhibits(run: Run, data_root: Path | Shards | None) -> list[PairExhibit]:
     """The most confused pairs, at most 8, each with at most 4 of its photos."""
     if run.test is None:
         return []
@@ -51,5 +52,5 @@ def pair_exhibits(run: Run, data_root: Path | None) -> list[PairExhibit]:
     return shown
 
 
-def _exhibits(photos: list[Photo], data_root: Path | None) -> list[Exhibit]:
+def _exhibits(photos: list[Photo], data_root: Path | Shards | None) -> list[Exhibit]:
     return [Exhibit(photo, thumbnail(data_root, photo.file)) for photo in photos]

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from sagelight.bundle.preprocessing import UnreadableImageError, decode
+from sagelight.data.shards import Shards, photo_content
 
 SIDE = 128
 QUALITY = 72
@@ -26,15 +27,15 @@ class Picture:
     lack: str = ""
 
 
-def thumbnail(data_root: Path | None, file: str) -> Picture:
+def thumbnail(data_root: Path | Shards | None, file: str) -> Picture:
     """The photo at `data_root/file`, at most 128 pixels on its longer side."""
     if data_root is None:
         return Picture(None, lack="not available")
-    path = data_root / file
-    if not path.is_file():
+    content = photo_content(data_root, file)
+    if isinstance(content, Path) and not content.is_file():
         return Picture(None, lack="missing")
     try:
-        image = decode(path)
+        image = decode(content)
     except UnreadableImageError:
         return Picture(None, lack="unreadable")
     return inline(image)

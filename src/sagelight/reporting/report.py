@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sagelight import __version__
+from sagelight.data.shards import Shards
 from sagelight.files import write_text
 from sagelight.metrics.evaluation import ClassFigures
 from sagelight.reporting import origin
@@ -22,7 +23,7 @@ from sagelight.reporting.run import Run, read_run
 from sagelight.reporting.text import FILTERS
 
 
-def write_report(run_dir: Path, data_root: Path | None) -> Path:
+def write_report(run_dir: Path, data_root: Path | Shards | None) -> Path:
     """Write `run_dir/report.html` from what the run has left so far, and return its path.
 
     Args:
@@ -39,7 +40,7 @@ def write_report(run_dir: Path, data_root: Path | None) -> Path:
     return path
 
 
-def _content(run: Run, data_root: Path | None) -> dict[str, Any]:
+def _content(run: Run, data_root: Path | Shards | None) -> dict[str, Any]:
     test = run.test
     return {
         "run": run,

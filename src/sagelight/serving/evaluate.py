@@ -110,7 +110,7 @@ def _write(
     output.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "bundle": settings.bundle,
-        "data_root": str(index.root),
+        "data_root": index.name,
         "fingerprint": index.fingerprint,
         **figures_content(found, evaluation, settings.split),
     }

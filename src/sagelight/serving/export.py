@@ -19,7 +19,7 @@ from sagelight.bundle.quantize import quantize_model
 from sagelight.bundle.spec import Quantization
 from sagelight.bundle.write import derive_bundle
 from sagelight.config.setting import group, setting
-from sagelight.data.index import ImageIndex
+from sagelight.data.index import ImageIndex, Sample
 from sagelight.data.settings import DataSettings
 from sagelight.errors import BundleError, DataError, SagelightError
 from sagelight.progress import progress
@@ -83,24 +83,24 @@ def calibration(predictor: Predictor, index: ImageIndex, count: int) -> Iterator
     Raises:
         DataError: none of them can be read.
     """
-    paths = [index.root / sample.path for sample in index.splits["train"]]
-    taken = [paths[place] for place in _spread(len(paths), count)]
+    samples = index.splits["train"]
+    taken = [samples[place] for place in _spread(len(samples), count)]
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = pool.map(partial(_pixels, predictor), taken)
+        found = pool.map(partial(_pixels, predictor, index), taken)
         readable = (each for each in progress(found, len(taken), "calibrating") if each is not None)
         batch = list(islice(readable, BATCH))
         if not batch:
             raise DataError(
-                f"data.root={index.root} has no readable training photos to calibrate on."
+                f"data.root={index.name} has no readable training photos to calibrate on."
             )
         while batch:
             yield np.stack(batch)
             batch = list(islice(readable, BATCH))
 
 
-def _pixels(predictor: Predictor, path: Path) -> Pixels | None:
+def _pixels(predictor: Predictor, index: ImageIndex, sample: Sample) -> Pixels | None:
     try:
-        return predictor.pixels(path)
+        return predictor.pixels(index.content(sample))
     except UnreadableImageError:
         # `check` names those.
         return None

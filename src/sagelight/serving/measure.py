@@ -72,7 +72,7 @@ def predict_split(
     positions = _positions(predictor.labels, index)
     samples = index.splits[split]
     paths = [sample.path for sample in samples]
-    stream = watch(answers(predictor, index.root, paths, batch_size, WORKERS), len(paths))
+    stream = watch(answers(predictor, index.source, paths, batch_size, WORKERS), len(paths))
     found = SplitPredictions()
     for sample, answer in zip(samples, stream, strict=True):
         if answer.probabilities is None:
@@ -82,7 +82,7 @@ def predict_split(
             found.rows.append(PredictionRow(answer.file, target, answer.probabilities))
     if not found.rows:
         raise DataError(
-            f"data.root={index.root} has no readable photos in its {split} split "
+            f"data.root={index.name} has no readable photos in its {split} split "
             f"({len(samples)} files). Type split=train, validation or test, or add photos."
         )
     return found
@@ -92,7 +92,7 @@ def _positions(labels: list[str], index: ImageIndex) -> list[int]:
     unknown = [label for label in index.labels if label not in labels]
     if unknown:
         raise DataError(
-            f"data.root={index.root} has classes that the bundle does not know: "
+            f"data.root={index.name} has classes that the bundle does not know: "
             f"{', '.join(unknown)}. It knows {', '.join(labels)}. "
             "Rename or remove those folders, or train on them."
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sagelight.bundle.preprocessing import UnreadableImageError
 from sagelight.cores import usable_cores
 from sagelight.data.index import EXTENSIONS, image_paths
+from sagelight.data.shards import Shards, photo_content
 from sagelight.errors import DataError
 from sagelight.serving.predictor import Predictor
 
@@ -63,7 +64,7 @@ def runs_at_once() -> tuple[int, int]:
 
 def answers(
     predictor: Predictor,
-    root: Path,
+    root: Path | Shards,
     files: Iterable[str],
     batch_size: int,
     workers: int,
@@ -82,7 +83,7 @@ def answers(
     try:
         while True:
             while len(waiting) <= runs and (batch := list(itertools.islice(names, batch_size))):
-                pixels = [decoders.submit(_pixels, predictor, root / file) for file in batch]
+                pixels = [decoders.submit(_pixels, predictor, root, file) for file in batch]
                 waiting.append(runners.submit(_answered, predictor, batch, pixels))
             if not waiting:
                 return
@@ -112,8 +113,8 @@ def _printable(file: str) -> str:
     return os.fsencode(file).decode("utf-8", "replace")
 
 
-def _pixels(predictor: Predictor, path: Path) -> Pixels | str:
+def _pixels(predictor: Predictor, root: Path | Shards, file: str) -> Pixels | str:
     try:
-        return predictor.pixels(path)
+        return predictor.pixels(photo_content(root, file))
     except UnreadableImageError as error:
         return str(error)

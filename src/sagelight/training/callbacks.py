@@ -20,6 +20,7 @@ from sagelight.files import write_csv
 from sagelight.models.classifier import Classifier
 from sagelight.training.checkpoints import checkpoint_callbacks
 from sagelight.training.metric_line import COLUMNS, format_line
+from sagelight.training.within_epoch import Continued, within_epoch
 from sagelight.tuning.settings import HpoSettings
 
 # Told the figures of an epoch, as in metrics.csv; True ends the training.
@@ -29,9 +30,11 @@ Watcher = Callable[[dict[str, float]], bool]
 def build_callbacks(config: Config, folder: Path) -> list[Callback]:
     """All callbacks of a run, by its configuration."""
     callbacks: list[Callback] = [
+        Continued(),
         UnreadablePhotos(config.check),
         EpochTable(folder / "metrics.csv", config.hpo),
         *checkpoint_callbacks(folder / "checkpoints", config.hpo),
+        *within_epoch(folder / "checkpoints", config.trainer),
     ]
     if config.finetune.name == "gradual":
         callbacks.append(GradualUnfreezing(config.finetune.epochs_per_stage))
@@ -60,17 +63,27 @@ class EpochTable(Callback):
         self.path = path
         self.hpo = hpo
         self.rows: list[dict[str, float]] = []
-        self._started = 0.0
+        self._started: float | None = None
+        self._before = 0.0
         self._photos = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "seconds": self._seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+        self._before = float(state_dict.get("seconds", 0.0))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # An epoch that is continued has no other start.
+        self._started, self._photos = time.monotonic(), 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started, self._photos = time.monotonic(), 0
+        self._started, self._before, self._photos = time.monotonic(), 0.0, 0
+
+    def _seconds(self) -> float:
+        """Of this epoch so far; 0 between epochs."""
+        return 0.0 if self._started is None else self._before + time.monotonic() - self._started
 
     def on_train_batch_end(
         self,
@@ -83,7 +96,8 @@ class EpochTable(Callback):
         self._photos += len(batch)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._training_seconds = time.monotonic() - self._started
+        # The rate is that of the photos that this process has trained on, after a continuation too.
+        self._training_seconds = self._seconds() - self._before
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         row = self._row(trainer)
@@ -93,6 +107,7 @@ class EpochTable(Callback):
                 "Type a smaller optimizer.lr, or trainer.gradient_clip_val=1."
             )
         self.rows.append(row)
+        self._started = None
         if trainer.is_global_zero:
             self._show(trainer, row)
 
@@ -107,12 +122,11 @@ class EpochTable(Callback):
 
     def _row(self, trainer: pl.Trainer) -> dict[str, float]:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        seconds = time.monotonic() - self._started
         photos = float(trainer.strategy.reduce(torch.tensor(self._photos), reduce_op="sum"))
         rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
         row = {
             "epoch": trainer.current_epoch + 1,
-            "seconds": seconds,
+            "seconds": self._seconds(),
             "images_per_second": photos / max(self._training_seconds, 1e-9),
             "lr": max(rates),
             **{name: metrics[name] for name in COLUMNS if name in metrics},
@@ -164,6 +178,10 @@ class GradualUnfreezing(Callback):
 
     def __init__(self, epochs_per_stage: int) -> None:
         self.epochs_per_stage = epochs_per_stage
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # An epoch that is continued has no other start.
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)

@@ -75,8 +75,8 @@ def finish(
     )
     write_bundle(run.folder / "bundle", spec, metrics, write_proven_model, facts)
     if config.explain and "test" in evaluations:
-        explain_confused(run.folder, data.index.root)
-    write_report(run.folder, data.index.root)
+        explain_confused(run.folder, data.index.source)
+    write_report(run.folder, data.index.source)
     write_json(run.folder / FINISHED, metrics)
     return metrics
 

@@ -182,7 +182,7 @@ def _prepare(config: Config, processes: Processes) -> _Prepared:
     index, checked = processes.once(lambda: _inspected(config))
     if config.data.root is not None:
         # Every machine reads its own copy of the photos.
-        index = replace(index, root=Path(config.data.root))
+        index = index.moved(config.data.root)
     # All processes compute as the first one does, whatever another would find faster.
     machine = processes.once(lambda: probe(timed=config.trainer.precision == AUTO))
     machine = replace(machine, cores=max(1, usable_cores() // processes.local_size))
@@ -210,12 +210,12 @@ def _loading(config: Config, index: ImageIndex, cores: int) -> Loading:
         return NO_LOADING
     preprocessing = choose_preprocessing(replace(config.data, normalize="imagenet"), index)
     data = PhotoDataModule(index, config.data, config.augment, preprocessing, config.seed)
-    return time_loading(data.photos("train"), config.seed)
+    return time_loading(data.photos("train"), config.seed, first=index.shards is not None)
 
 
 def _sizes(config: Config, index: ImageIndex) -> PhotoSizes:
     data = config.data
-    if data.cache != AUTO:
+    if data.cache != AUTO or index.shards is not None:
         return PhotoSizes()
     resize_size = resolved_resize_size(data.resize_size, data.image_size)
     return measure_sizes(index, resize_size, resized_store(data))

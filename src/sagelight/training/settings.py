@@ -34,6 +34,16 @@ class TrainerSettings:
     limit_val_batches: int | None = setting(
         None, "Validation and test batches; null takes all.", least=1
     )
+    checkpoint_minutes: float = setting(
+        10.0,
+        "Minutes between checkpoints within an epoch, from which a killed run goes on to the same end; 0: after epochs only.",
+        least=0,
+    )
+    checkpoint_steps: int = setting(
+        0,
+        "As trainer.checkpoint_minutes, but every so many batches of an epoch; 0: by minutes.",
+        least=0,
+    )
     deterministic: bool = setting(
         True,
         "Choose operations whose result does not change from run to run, where there are such.",

@@ -186,14 +186,14 @@ def collate(photos: list[Photo | Unreadable]) -> Batch:
     return Batch(images, targets, positions, bad)
 
 
-def _stacked(photos: list[Tensor]) -> Tensor:
-    if not photos:
+def _stacked(pixels: list[Tensor]) -> Tensor:
+    if not pixels:
         return torch.empty(0, dtype=torch.uint8)
-    rows = [photo.permute(1, 2, 0) for photo in photos]
-    # Colours that lie together, as in the resized cache, stay together: networks want them so, and it is a plain copy.
-    if all(row.is_contiguous() for row in rows):
-        return torch.stack(rows).permute(0, 3, 1, 2)
-    return torch.stack(photos)
+    first = pixels[0]
+    if first.ndim == 3 and first.stride(0) == 1:
+        # Decoders leave channels innermost, and convolutions are fastest so: turned twice, nothing is moved.
+        return torch.stack([photo.permute(1, 2, 0) for photo in pixels]).permute(0, 3, 1, 2)
+    return torch.stack(pixels)
 
 
 def move(batch: Batch, place: Callable[[Tensor], Tensor]) -> Batch:

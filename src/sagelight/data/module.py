@@ -127,7 +127,8 @@ class PhotoDataModule(pl.LightningDataModule):
         return self._loader(dataset, EpochLoader, batch_sampler=share)
 
     def _epochs(self, count: int, weights: Tensor | None) -> EpochSampler:
-        shards, window = self.index.shards, int(self.settings.shuffle_shards)
+        shards = self.index.shards
+        window = int(self.settings.shuffle_shards) if shards else 0
         if shards is None or not window:
             return EpochSampler(count, self.seed, weights)
         if weights is not None:

@@ -19,12 +19,22 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from sagelight.config.resolve import Choice, PhotoSizes, guard, resolve, resolved_resize_size
+from sagelight.config.resolve import (
+    NO_LOADING,
+    NO_SIZES,
+    Choice,
+    Loading,
+    PhotoSizes,
+    guard,
+    resolve,
+    resolved_resize_size,
+)
 from sagelight.config.save import save
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
 from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
+from sagelight.data.loading import time_loading
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.prepare import choose_preprocessing, open_index, without
 from sagelight.data.resized_store import resized_store
@@ -176,8 +186,9 @@ def _prepare(config: Config, processes: Processes) -> _Prepared:
     machine = probe()
     machine = replace(machine, cores=max(1, machine.cores // processes.local_size))
     folder_was_auto = config.run_dir == AUTO
+    loading = processes.once(lambda: _loading(config, index, machine.cores))
     sizes = processes.once(lambda: _sizes(config, index))
-    choices = resolve(config, machine, len(index.splits["train"]), sizes)
+    choices = resolve(config, machine, len(index.splits["train"]), loading, sizes)
     run = processes.once(lambda: choose_run(config, folder_was_auto, index.fingerprint))
     config.run_dir, config.resume = run.folder.as_posix(), str(run.checkpoint or "off")
     guard(config)
@@ -196,9 +207,17 @@ def _inspected(config: Config) -> tuple[ImageIndex, dict[str, Any]]:
 def _sizes(config: Config, index: ImageIndex) -> PhotoSizes:
     data = config.data
     if data.cache != AUTO:
-        return PhotoSizes()
+        return NO_SIZES
     resize_size = resolved_resize_size(data.resize_size, data.image_size)
     return measure_sizes(index, resize_size, resized_store(data))
+
+
+def _loading(config: Config, index: ImageIndex, cores: int) -> Loading:
+    if cores < 2 or AUTO not in (config.data.num_workers, config.data.prefetch):
+        return NO_LOADING
+    preprocessing = choose_preprocessing(replace(config.data, normalize="imagenet"), index)
+    data = PhotoDataModule(index, config.data, config.augment, preprocessing, config.seed)
+    return time_loading(data.photos("train"), config.seed)
 
 
 def _write_files(config: Config, prepared: _Prepared) -> None:

@@ -29,7 +29,8 @@ from torchvision.datasets import ImageFolder
 from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.data.augment import training_transform
 from sagelight.data.dataset import Draw, PhotoDataset, collate
-from sagelight.data.index import ImageIndex, Sample
+from sagelight.data.index import ImageIndex, Sample, index_images
+from sagelight.data.module import PhotoDataModule
 from sagelight.data.prepare import IMAGENET_MEAN, IMAGENET_STD
 from sagelight.data.resized import open_cache
 from sagelight.data.settings import AugmentSettings, DataSettings
@@ -38,6 +39,7 @@ from sagelight.training.machine import keep_freed_memory
 BATCH, SIDE, SHORT = 32, 224, 256
 # A pass over the cache is too short to be measured alone.
 EVAL_PASSES = 10
+SPEC = Preprocessing(SHORT, SIDE, IMAGENET_MEAN, IMAGENET_STD)
 TARGETS = {"train": 6.0, "eval": 50.0}
 
 
@@ -109,8 +111,7 @@ def resized(photos: list[Path], scratch: Path) -> dict[str, Pass]:
     root = photos[0].parents[1]
     samples = [Sample(photo.relative_to(root).as_posix(), 0) for photo in sorted(photos)]
     index = ImageIndex(root, ["photo"], {"train": samples, "validation": [], "test": []})
-    spec = Preprocessing(SHORT, SIDE, IMAGENET_MEAN, IMAGENET_STD)
-    cache = open_cache(DataSettings(cache="memmap", cache_folder=str(scratch)), index, spec)
+    cache = open_cache(DataSettings(cache="memmap", cache_folder=str(scratch)), index, SPEC)
     assert cache is not None
     source = cache.source(samples)
     varied = PhotoDataset(source, training_transform(AugmentSettings(), SIDE))
@@ -123,6 +124,41 @@ def resized(photos: list[Path], scratch: Path) -> dict[str, Pass]:
         _drain(DataLoader(PhotoDataset(source), BATCH, num_workers=0, collate_fn=collate))
 
     return {"train": Pass(train), "eval": Pass(evaluate, EVAL_PASSES)}
+
+
+def cache_ways() -> dict[str, Callable[[Any, int], float]]:
+    """The cache's loaders of a training for benchmarks/pipeline.py: processor seconds of a pass, by way.
+
+    Each takes a set of photos, whose `root` has a folder for each split, and the number of the epoch. The cache is
+    built beside the photos at the first call, which is not to be counted.
+    """
+
+    def opened(root: Path) -> PhotoDataModule:
+        index = index_images(root)
+        settings = DataSettings(
+            root=str(root),
+            batch_size=min(BATCH, len(index.splits["train"])),
+            eval_batch_size=BATCH,
+            num_workers=0,
+            prefetch=2,
+            pin_memory="off",
+            cache="memmap",
+            cache_folder=str(root.with_name(f"{root.name}-resized")),
+        )
+        data = PhotoDataModule(index, settings, AugmentSettings(), SPEC, seed=0)
+        data.open_cache()
+        return data
+
+    def training(photos: Any, number: int) -> float:
+        loader = opened(photos.root).train_dataloader()
+        loader.batch_sampler.sampler.set_epoch(number)  # type: ignore[union-attr]
+        return Pass(lambda: _drain(loader)).seconds()
+
+    def evaluation(photos: Any, number: int) -> float:
+        loader = opened(photos.root).val_dataloader()
+        return Pass(lambda: _drain(loader), EVAL_PASSES).seconds()
+
+    return {"cache, training": training, "cache, evaluation": evaluation}
 
 
 def measured(theirs: dict[str, Pass], ours: dict[str, Pass], rounds: int) -> list[dict[str, float]]:

@@ -18,7 +18,8 @@ SERVER = Machine(cores=64, accelerator="cuda", fast_bf16=True, reason="Ampere or
 
 def test_every_auto_is_resolved_and_told() -> None:
     config = compose(["experiment=resnet18", "data.root=photos"])
-    # Those of the cloud and of studies are theirs to resolve; features of a full finetune, and the order of shards where there are none, are not worth a word.
+    # Those of the cloud and of studies are theirs to resolve; features of a full finetune, and the order of shards where
+    # there are none, are not worth a word.
     before = {
         name
         for name, value in _flat(asdict(config)).items()

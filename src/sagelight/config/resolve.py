@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from sagelight.errors import ConfigError
 from sagelight.features.settings import reason_against
 
 MOST_WORKERS = 8
-# A photo that takes so many times the mean holds up its batch, and with few batches ready, training.
-UNEVEN = 4
 # A CPU decodes smaller photos faster than it trains on them.
 LARGE_PHOTO = 4_000_000
 SHARE_OF_DISK = 0.5
+# What varying a photo takes that is resized already, see benchmarks/resized.py; it cannot be timed before it is.
+RESIZED_MS = 0.25
+# A photo that takes so many times the mean holds up its batch, and with few batches ready, training.
+UNEVEN = 4
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,16 @@ def resolve(
     Raises:
         ConfigError: an accelerator or precision that this machine does not have.
     """
+    cache = _cache(config, machine, sizes)
+    if "memmap" in (config.data.cache, *(choice.value for choice in cache)):
+        loading = replace(loading, mean_ms=RESIZED_MS, longest_ms=RESIZED_MS)
     choices = [
         *_run_dir(config),
         *_data(config),
         *_loading(config, machine, training_photos, loading),
         *_arithmetic(config, machine),
         *_features(config),
-        *_cache(config, machine, sizes),
+        *cache,
         *_rest(config),
     ]
     for choice in choices:
@@ -219,7 +224,6 @@ def _cache(config: Config, machine: Machine, sizes: PhotoSizes) -> list[Choice]:
 
 def _reason_against_cache(config: Config, machine: Machine, sizes: PhotoSizes) -> str | None:
     trainer, data = config.trainer, config.data
-    accelerator = machine.accelerator if trainer.accelerator == AUTO else trainer.accelerator
     if config.features.cache != "off" and not reason_against(config):
         return "each photo is decoded once for its features"
     if data.name == "shards":
@@ -228,7 +232,7 @@ def _reason_against_cache(config: Config, machine: Machine, sizes: PhotoSizes) -
         return "each photo is decoded about once"
     if sizes.pixels <= resolved_resize_size(data.resize_size, data.image_size) ** 2:
         return "small photos"
-    if accelerator == "cpu" and sizes.pixels < LARGE_PHOTO:
+    if _accelerator(config, machine) == "cpu" and sizes.pixels < LARGE_PHOTO:
         return "a CPU decodes photos of this size faster than it trains on them"
     if sizes.resized_bytes > data.cache_max_gb * 1e9:
         return f"{sizes.resized_bytes / 1e9:,.1f} GB are more than data.cache_max_gb={data.cache_max_gb:g}"

@@ -150,8 +150,7 @@ def _made_from(
         # Training photos are cropped as training crops them, the others as serving does.
         "transform": asdict(config.augment) if varied else asdict(data.preprocessing),
         # What training crops is decoded as training decodes it; all else is as served.
-        **({"decoder": config.data.decoder} if varied else {}),
-        "cropped_from": config.data.cache if varied else "off",
+        **({"decoder": config.data.decoder, "cache": config.data.cache} if varied else {}),
         "views": views,
         "photos": photos_digest(data.index, paths),
         "fingerprint": data.index.fingerprint,

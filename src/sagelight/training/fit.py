@@ -21,6 +21,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from sagelight.config.resolve import (
     NO_LOADING,
+    NO_SIZES,
     Choice,
     Loading,
     PhotoSizes,
@@ -216,7 +217,7 @@ def _loading(config: Config, index: ImageIndex, cores: int) -> Loading:
 def _sizes(config: Config, index: ImageIndex) -> PhotoSizes:
     data = config.data
     if data.cache != AUTO or index.shards is not None:
-        return PhotoSizes()
+        return NO_SIZES
     resize_size = resolved_resize_size(data.resize_size, data.image_size)
     return measure_sizes(index, resize_size, resized_store(data))
 

@@ -14,6 +14,7 @@ import pytest
 
 from cloud.studies import PAYLOAD, PLACE, RULES_IMAGE, study
 from sagelight.cloud.contract import violations
+from sagelight.cloud.plan import make_plan, travelling
 from sagelight.cloud.request import build_request
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -95,3 +96,16 @@ def test_attempts_share_their_checkpoints() -> None:
 def test_long_names_keep_within_the_limit(words: list[str]) -> None:
     request = build_request(study(f"name={'very_long.name' * 9}", *words), PLACE, PAYLOAD)
     assert violations(request.operation, request.body) == []
+
+
+def test_shards_are_mounted_and_not_copied() -> None:
+    root = "data.root=s3://photos-of-ours/shards"
+    plan = make_plan(study("data=shards", root, "cloud.region=eu-west-1"))
+    channel, weights = plan.request.body["InputDataConfig"]
+    assert channel["DataSource"]["S3DataSource"]["S3Uri"] == "s3://photos-of-ours/shards"
+    assert (channel["InputMode"], weights["InputMode"]) == ("FastFile", "File")
+    travels = travelling(plan.study)[0]
+    assert "data.shuffle_shards=8" in travels
+    assert "data=shards" in travels
+    here = make_plan(study("data=shards", "data.root=shards"))
+    assert any("prepare data.root=PHOTOS output=s3://" in problem for problem in here.problems)

@@ -144,9 +144,17 @@ def test_batch_larger_than_the_data_is_refused(photos: Path) -> None:
         module(photos, batch_size=512)
 
 
-def test_a_last_batch_of_one_is_dropped(photos: Path) -> None:
-    sizes = [len(batch) for batch in module(photos, batch_size=23).train_dataloader()]
-    assert sizes == [23]
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"), [(23, [24]), (22, [22, 2]), (8, [8, 8, 8]), (24, [24])]
+)
+def test_a_last_photo_alone_joins_the_batch_before(
+    photos: Path, batch_size: int, sizes: list[int]
+) -> None:
+    loader = module(photos, batch_size=batch_size).train_dataloader()
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == sizes
+    assert len(loader) == len(sizes)
+    assert sorted(p for batch in batches for p in batch.positions.tolist()) == list(range(24))
 
 
 def test_every_augmentation_gives_the_asked_size() -> None:

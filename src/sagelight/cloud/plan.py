@@ -19,10 +19,12 @@ from sagelight.cloud.rules import broken_rules, combinations
 from sagelight.cloud.source import EXPERIMENTS, Source, pack_source
 from sagelight.config.compose import compose
 from sagelight.config.grammar import hydra_text, parse_override
+from sagelight.config.setting import AUTO
 from sagelight.container.paths import CHANNELS, TRAINING, WEIGHTS
 from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
 from sagelight.data.prepare import open_index, without
+from sagelight.data.settings import STREAMED
 from sagelight.errors import SagelightError
 from sagelight.tuning.space import Categorical, sweep_words
 from sagelight.tuning.study import Study
@@ -123,6 +125,7 @@ def make_plan(study: Study) -> Plan:
         overrides=overrides,
         gpus=gpus(study.config.cloud.instance_type, place.region),
         commit=git_commit(),
+        shards=study.config.data.name == "shards",
     )
     request = build_request(study, place, payload, one_job)
     problems += violations(request.operation, request.body)
@@ -162,6 +165,9 @@ def travelling(study: Study) -> tuple[tuple[str, ...], dict[str, Path]]:
     data, weights = study.config.data, study.config.model.weights
     if data.root is not None:
         texts.append(f"data.root={CHANNELS}/{TRAINING}")
+    if data.name == "shards" and data.shuffle_shards == AUTO:
+        # They are mounted, not copied.
+        texts.append(f"data.shuffle_shards={STREAMED}")
     if data.name == "digits":
         # They arrive as photos like any other.
         texts.append("data.name=folder")
@@ -213,6 +219,12 @@ def _with_rules_image(study: Study, place: Place, problems: list[str]) -> Place:
 def _index(study: Study, problems: list[str]) -> ImageIndex | None:
     data = study.config.data
     if data.root is not None and data.root.startswith(S3):
+        return None
+    if data.name == "shards":
+        problems.append(
+            f"data.root={data.root}: a job reads shards from S3. Type "
+            "`python launch/local.py prepare data.root=PHOTOS output=s3://BUCKET/PREFIX`, then data.root=s3://BUCKET/PREFIX"
+        )
         return None
     index = _collect(problems, lambda: open_index(data))
     if index is None or study.config.check == "off":

@@ -1,4 +1,4 @@
-"""Batches that go on where a checkpoint within an epoch was written."""
+"""Batches that hold every photo once an epoch, and go on where a checkpoint within it was written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,35 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from sagelight.data.dataset import Batch, Draw, EpochSampler, Photo, Shares, Unreadable
 from sagelight.errors import RunError
+
+
+class WholeBatches(BatchSampler):
+    """Batches of an epoch with every photo in one of them: the last ones, too few for a batch of their own, join the
+    batch before.
+    """
+
+    def __init__(self, epochs: EpochSampler, batch_size: int, least: int) -> None:
+        """
+        Args:
+            least: the fewest photos of a batch.
+        """
+        super().__init__(epochs, batch_size, drop_last=False)  # type: ignore[arg-type]
+        self._least = least
+
+    def __len__(self) -> int:
+        whole, left = divmod(len(self.sampler), self.batch_size)  # type: ignore[arg-type]
+        return whole + (left >= self._least)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        last = list[Any]()
+        for batch in super().__iter__():
+            if len(batch) < self._least:
+                last += batch
+            else:
+                if last:
+                    yield last
+                last = batch
+        yield last
 
 
 class EpochBatches(Sampler[list[Draw]]):

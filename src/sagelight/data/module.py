@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pytorch_lightning as pl
 import torch
@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.data.augment import class_weights, least_side, training_transform
-from sagelight.data.continuing import EpochBatches, EpochLoader
+from sagelight.data.continuing import EpochBatches, EpochLoader, WholeBatches
 from sagelight.data.dataset import (
     Batch,
     Draw,
@@ -30,6 +30,7 @@ from sagelight.data.settings import (
     AugmentSettings,
     DataSettings,
     least_batch,
+    shuffled_shards,
 )
 from sagelight.data.shards_order import InOrder, ShardSampler
 from sagelight.data.sources import PhotoFiles, PhotoSource
@@ -117,18 +118,14 @@ class PhotoDataModule(pl.LightningDataModule):
             weights = by_class[torch.tensor([s.target for s in samples])].double()
         count = len(self.index.splits["train"])
         sampler = self._epochs(count, weights)
-        leftover = count % self.settings.batch_size
-        batches = BatchSampler(
-            sampler,  # type: ignore[arg-type]
-            self.settings.batch_size,
-            drop_last=leftover < least_batch(self.processes.size),
-        )
+        least = least_batch(self.processes.size)
+        batches = WholeBatches(sampler, self.settings.batch_size, least)
         share = EpochBatches(sampler, batches, self.processes.rank, self.processes.size)
         return self._loader(dataset, EpochLoader, batch_sampler=share)
 
     def _epochs(self, count: int, weights: Tensor | None) -> EpochSampler:
         shards = self.index.shards
-        window = int(self.settings.shuffle_shards) if shards else 0
+        window, _ = shuffled_shards(self.settings)
         if shards is None or not window:
             return EpochSampler(count, self.seed, weights)
         if weights is not None:
@@ -138,12 +135,11 @@ class PhotoDataModule(pl.LightningDataModule):
             )
         return ShardSampler(shards, self.index.splits["train"], self.seed, window)
 
-    def _in_order(self, split: str) -> Sequence[int] | InOrder:
-        samples = self.index.splits[split]
-        served = split in self._served or self.index.shards is None
-        if served or self.index.shards is None:
+    def _in_order(self, split: str) -> range | InOrder:
+        shards, samples = self.index.shards, self.index.splits[split]
+        if shards is None or split in self._served:
             return range(len(samples))
-        return InOrder(self.index.shards, samples)
+        return InOrder(shards, samples)
 
     def val_dataloader(self) -> Loader:
         positions = self._in_order("validation")

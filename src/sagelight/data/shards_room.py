@@ -9,11 +9,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sagelight.data.shards import S3, Shard
 from sagelight.errors import DataError, SagelightError
 from sagelight.files import waits_for_lock
+
+if TYPE_CHECKING:
+    from sagelight.cloud.objects import Objects
 
 _CHUNK = 1 << 22
 _TURNS = 2
@@ -105,12 +110,18 @@ def _sizes(base: Path) -> Iterator[tuple[int, float, Path]]:
             yield state.st_size, state.st_mtime, path
 
 
+@cache
+def _bucket(root: str) -> Objects:
+    # Connecting takes longer than many a shard.
+    from sagelight.cloud.objects import Objects
+
+    return Objects(root)
+
+
 def _copied(root: str, name: str, target: Path) -> str:
     """Copy an archive from its beginning to its end; gives the hex SHA-256 of what arrived."""
     if root.startswith(S3):
-        from sagelight.cloud.objects import Objects
-
-        Objects(root).download(name, target)
+        _bucket(root).download(name, target)
     else:
         with (Path(root) / name).open("rb") as source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy, _CHUNK)

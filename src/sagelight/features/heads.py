@@ -172,7 +172,11 @@ class _Batch:
     def _draw(self, orders: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """Inputs (B, width) where all heads see the same photos, else (heads, B, width); targets (heads or 1, B)."""
         size = self.trials[0].config.data.batch_size
-        positions, views = (order[:, step * size : (step + 1) * size] for order in orders)
+        photos, end = orders[0].shape[1], (step + 1) * size
+        if photos - end < least_batch(1):
+            # As in `WholeBatches`: too few for a batch of their own.
+            end = photos
+        positions, views = (order[:, step * size : end] for order in orders)
         inputs = self.train[views, positions]
         return (inputs[0] if len(inputs) == 1 else inputs), self.features.train_targets[positions]
 

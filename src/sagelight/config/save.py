@@ -18,6 +18,8 @@ from sagelight.files import write_text
 PLACE = ("name", "run_dir", "resume", "cloud", "debugger", "profiler")
 CHOOSING = ("metric", "direction")
 STORED = ("cache", "folder", "max_gb")
+# One process or several train the same.
+SHARING = ("strategy", "devices")
 
 
 def save(config: Config, path: Path) -> None:
@@ -36,6 +38,8 @@ def digest(values: dict[str, Any]) -> str:
         kept["hpo"] = {key: kept["hpo"].get(key) for key in CHOOSING}
     if isinstance(kept.get("features"), dict):
         kept["features"] = {k: v for k, v in kept["features"].items() if k not in STORED}
+    if isinstance(kept.get("trainer"), dict):
+        kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in SHARING}
     # Photos are told apart by their fingerprint. Photos and weights may lie elsewhere on another machine.
     if isinstance(kept.get("data"), dict):
         kept["data"] = {k: v for k, v in kept["data"].items() if k != "root"}

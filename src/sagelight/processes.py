@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,30 @@ def collect_as_usual() -> None:
     gc.set_threshold(*_USUALLY)
 
 
+def is_member() -> bool:
+    """Whether torchrun, or its launcher, has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def hear_stop() -> None:
+    """Let SIGTERM stop this process; a Ctrl-C goes to the one that started it, which passes it on so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop_at_sigterm()
+
+
+def stop_at_sigterm() -> None:
+    """Let SIGTERM stop this process once, wherever it is, as Ctrl-C stops a single one.
+
+    Lightning's own handler would have the processes agree on it, in the middle of whatever else they agree on.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 @dataclass(frozen=True)
 class Processes:
     """Which process this is, of how many; `local` counts those of this machine.
@@ -50,7 +75,7 @@ class Processes:
     @classmethod
     def here(cls) -> Processes:
         """As torchrun says, or a single process where it did not start this one."""
-        if "TORCHELASTIC_RUN_ID" not in os.environ:
+        if not is_member():
             return cls()
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         return cls(*(int(os.environ[name]) for name in names))

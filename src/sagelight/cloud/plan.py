@@ -14,6 +14,7 @@ from sagelight.cloud.contract import violations
 from sagelight.cloud.data import Cargo, photos, weights_file
 from sagelight.cloud.debugger import asks_debugger, debugger_notices
 from sagelight.cloud.place import find_place, gpus, rules_image_uri
+from sagelight.cloud.processes import of_machine
 from sagelight.cloud.request import TUNING_JOB, Payload, Place, Request, build_request
 from sagelight.cloud.rules import broken_rules, combinations
 from sagelight.cloud.source import EXPERIMENTS, Source, pack_source
@@ -46,6 +47,7 @@ class Plan:
         problems: what would be refused or would fail, each saying what to type.
         assumed: what is only known where AWS is set up; a job is not started on it.
         notices: what a person should know, and need not change.
+        processes: that train one network together, on all machines of a job.
     """
 
     study: Study
@@ -58,6 +60,7 @@ class Plan:
     problems: tuple[str, ...]
     assumed: tuple[str, ...]
     notices: tuple[str, ...] = ()
+    processes: int = 1
 
     def uri(self, key: str) -> str:
         """Where something lies in the bucket, by its key below the prefix."""
@@ -143,6 +146,7 @@ def make_plan(study: Study) -> Plan:
         tuple(problems),
         found.assumed,
         tuple(debugger_notices(study, one_job)),
+        of_machine(study, payload.gpus, one_job) * study.config.cloud.instance_count,
     )
 
 

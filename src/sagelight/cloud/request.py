@@ -11,6 +11,7 @@ from typing import Any
 
 from sagelight.bundle.provenance import COMMIT_VARIABLE
 from sagelight.cloud.debugger import NO_SECOND_HOOK, asks_debugger, debugger_members
+from sagelight.cloud.processes import started_by_container
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.hyperparameters import encode
 from sagelight.config.setting import AUTO
@@ -102,16 +103,19 @@ def build_request(study: Study, place: Place, payload: Payload, one_job: bool = 
     return (
         tuning_request(study, place, payload)
         if study.tunes and not one_job
-        else training_request(study, place, payload)
+        else training_request(study, place, payload, one_job)
     )
 
 
-def training_request(study: Study, place: Place, payload: Payload) -> Request:
+def training_request(
+    study: Study, place: Place, payload: Payload, one_job: bool = False
+) -> Request:
     """CreateTrainingJob."""
     cloud = study.config.cloud
+    torchrun = started_by_container(cloud, payload.gpus, one_job)
     body: dict[str, Any] = {
         **_training(cloud, place, payload),
-        "HyperParameters": _hyperparameters(place, payload, cloud),
+        "HyperParameters": _hyperparameters(place, payload, cloud, torchrun),
         "ResourceConfig": _resources(cloud, cloud.keep_alive_seconds),
         "Tags": tags_of(cloud),
     }
@@ -134,9 +138,10 @@ def training_request(study: Study, place: Place, payload: Payload) -> Request:
 def tuning_request(study: Study, place: Place, payload: Payload) -> Request:
     """CreateHyperParameterTuningJob."""
     cloud, hpo = study.config.cloud, study.config.hpo
+    torchrun = started_by_container(cloud, payload.gpus, one_job=False)
     definition: dict[str, Any] = {
         **_training(cloud, place, payload),
-        "StaticHyperParameters": _hyperparameters(place, payload, cloud),
+        "StaticHyperParameters": _hyperparameters(place, payload, cloud, torchrun),
         "ResourceConfig": _resources(cloud, keep_alive=0),
     }
     body: dict[str, Any] = {
@@ -199,7 +204,9 @@ def _environment(cloud: CloudSettings, payload: Payload) -> dict[str, str]:
     return ours | (pairs_of(cloud.environment) or {})
 
 
-def _hyperparameters(place: Place, payload: Payload, cloud: CloudSettings) -> dict[str, str]:
+def _hyperparameters(
+    place: Place, payload: Payload, cloud: CloudSettings, torchrun: bool
+) -> dict[str, str]:
     found = {
         "sagemaker_program": PROGRAM,
         "sagemaker_submit_directory": payload.source,
@@ -208,7 +215,7 @@ def _hyperparameters(place: Place, payload: Payload, cloud: CloudSettings) -> di
         "sagemaker_container_log_level": "30",
         **encode(payload.overrides),
     }
-    if payload.gpus > 1 or cloud.instance_count > 1:
+    if torchrun:
         # The container then starts torchrun on every machine, with one process per GPU.
         found["sagemaker_torch_distributed_enabled"] = "true"
         found["sagemaker_instance_type"] = cloud.instance_type

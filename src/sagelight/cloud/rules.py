@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from sagelight.cloud.debugger import debugger_problems
+from sagelight.cloud.processes import batch_sizes, process_problems
 from sagelight.cloud.request import OBJECTIVE, OURS, max_wait_seconds
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import AUTO
-from sagelight.data.settings import PHOTOS_OF_A_PROCESS, least_batch
 from sagelight.training.metric_line import COLUMNS, format_line, metric_definitions
 from sagelight.tuning.ranges import MOST_VALUES
 from sagelight.tuning.rules import grid_problems, hyperband_problems
@@ -56,7 +56,7 @@ def broken_rules(
             f"{total} hyperparameters, the tuner's own included, and at most {MOST_HYPERPARAMETERS} are allowed: "
             "put the settings into an experiment file of your own, and type experiment=FILE.yaml"
         )
-    found += _shares(study, max(gpus, 1) * study.config.cloud.instance_count)
+    found += process_problems(study, gpus, one_job)
     if training_photos is not None:
         found += _batches(study, training_photos)
     return found
@@ -160,31 +160,11 @@ def _warm_start(study: Study) -> Iterator[str]:
         )
 
 
-def _shares(study: Study, processes: int) -> Iterator[str]:
-    """The container starts one process per GPU, and each needs a share of a batch."""
-    least = least_batch(processes)
-    if processes > 1 and min(_batch_sizes(study)) < least:
-        yield (
-            f"data.batch_size={min(_batch_sizes(study))} is divided over {processes} processes, one per GPU, and "
-            f"each needs {PHOTOS_OF_A_PROCESS} photos. Type data.batch_size={least} or more, or fewer GPUs"
-        )
-
-
 def _batches(study: Study, photos: int) -> Iterator[str]:
-    sizes = _batch_sizes(study)
+    sizes = batch_sizes(study)
     fitting = [size for size in sizes if size <= photos]
     if len(fitting) < len(sizes):
         shown = ",".join(map(str, fitting or [max(1, min(32, photos // 4))]))
         yield (
             f"data.batch_size={max(sizes)} is larger than the {photos} training photos. Type data.batch_size={shown}"
         )
-
-
-def _batch_sizes(study: Study) -> list[int]:
-    """The batch sizes that may be tried; of a range its ends."""
-    tried = next((d for d in study.space.dimensions if d.name == "data.batch_size"), None)
-    if tried is None:
-        return [study.config.data.batch_size]
-    if isinstance(tried, Categorical):
-        return [int(value) for value in tried.values]
-    return [int(tried.low), int(tried.high)]

@@ -6,6 +6,7 @@ import json
 
 from sagelight.cloud.ledger import sent_on
 from sagelight.cloud.plan import Plan
+from sagelight.cloud.processes import in_words
 from sagelight.cloud.request import objective_type
 from sagelight.tuning.space import Categorical, Dimension
 
@@ -22,6 +23,8 @@ def described(plan: Plan) -> str:
         f"  image     {plan.place.image}",
         f"  role      {plan.place.role}",
     ]
+    shared = in_words(plan.study, plan.processes)
+    lines += [f"  as        {shared}"] if shared else []
     if plan.study.tunes:
         lines.append(
             f"  tunes     {objective_type(config.hpo).lower()} {config.hpo.metric}, {config.hpo.strategy}, "

@@ -26,7 +26,16 @@ def check(config: Config) -> None:
         ConfigError: naming the first setting that is wrong.
     """
     check_limits(config)
-    for rule in (_splits, _sizes, _class_balance, _gradual, _objective, _debugger, _profiler):
+    for rule in (
+        _splits,
+        _sizes,
+        _class_balance,
+        _gradual,
+        _sharded,
+        _objective,
+        _debugger,
+        _profiler,
+    ):
         rule(config)
 
 
@@ -104,6 +113,34 @@ def _gradual(config: Config) -> None:
             f"trainer.max_epochs={epochs} never unfreezes anything. "
             f"Type trainer.max_epochs={tune.epochs_per_stage + 1} or more, or finetune=head."
         )
+
+
+def _sharded(config: Config) -> None:
+    """What needs the whole network in every process, which trainer=fsdp is there to avoid."""
+    if config.trainer.strategy != "fsdp":
+        return
+    for refused, what, instead in (
+        (
+            config.callbacks.ema_decay > 0,
+            "callbacks.ema_decay averages whole weights",
+            "callbacks.ema_decay=0",
+        ),
+        (
+            config.debugger.sink == "smdebug",
+            "debugger=smdebug reads whole weights",
+            "debugger=default",
+        ),
+        (
+            config.trainer.precision == "16-mixed",
+            "trainer.precision=16-mixed scales gradients that lie whole",
+            "trainer.precision=bf16-mixed",
+        ),
+    ):
+        if refused:
+            raise ConfigError(
+                f"{what}, and with trainer.strategy=fsdp each process has a part of them. "
+                f"Type trainer=ddp, or {instead}."
+            )
 
 
 def _objective(config: Config) -> None:

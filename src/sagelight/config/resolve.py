@@ -12,6 +12,7 @@ from sagelight.config.setting import AUTO, assign, lookup, walk
 from sagelight.data.settings import shuffled_shards
 from sagelight.errors import ConfigError
 from sagelight.features.settings import reason_against
+from sagelight.processes import Processes
 
 MOST_WORKERS = 8
 # A CPU decodes smaller photos faster than it trains on them.
@@ -25,12 +26,13 @@ UNEVEN = 4
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides the `auto` values: cores this process may use, accelerator, and its fast bf16."""
+    """What decides the `auto` values: cores this process may use, accelerator, its fast bf16, and the processes."""
 
     cores: int
     accelerator: str
     fast_bf16: bool
     reason: str
+    processes: Processes = Processes()
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def resolve(
         *_data(config),
         *_loading(config, machine, training_photos, loading),
         *_arithmetic(config, machine),
+        *_processes(config, machine),
         *_features(config),
         *cache,
         *_rest(config),
@@ -195,6 +198,33 @@ def _arithmetic(config: Config, machine: Machine) -> list[Choice]:
         precision = "bf16-mixed" if fast else "32-true"
         choices.append(Choice("trainer.precision", precision, machine.reason))
     return choices
+
+
+def _processes(config: Config, machine: Machine) -> list[Choice]:
+    trainer, here = config.trainer, machine.processes.local_size
+    if trainer.devices not in (AUTO, here):
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}, and this training has {here} process{'es' if here > 1 else ''} here. "
+            f"launch/local.py starts them, and so does torchrun --nproc-per-node={trainer.devices}."
+        )
+    several = machine.processes.size > 1
+    # One process is worth a word where more could be meant.
+    told = several or trainer.strategy != AUTO
+    choices = []
+    if trainer.devices == AUTO and told:
+        choices.append(Choice("trainer.devices", here, _count_reason(trainer.accelerator, machine)))
+    if trainer.strategy == AUTO and told:
+        choices.append(Choice("trainer.strategy", "ddp", "each process holds the network whole"))
+    if not told:
+        trainer.devices, trainer.strategy = here, "ddp"
+    return choices
+
+
+def _count_reason(accelerator: str, machine: Machine) -> str:
+    if machine.processes.size > 1:
+        return f"processes of this machine, of {machine.processes.size}"
+    on_cpu = "cpu" in (accelerator, machine.accelerator)
+    return "a CPU; trainer.devices=2 starts two" if on_cpu else "one GPU"
 
 
 def _features(config: Config) -> list[Choice]:

@@ -13,16 +13,19 @@ import yaml
 from sagelight.config.schema import Config
 from sagelight.files import write_text
 
-# Where a run writes, how it was started, on whose machines and who watches it do not change what it computes; of a
-# study, only what chooses the best epoch does, of features, how they are stored, of photos, not where, and of training,
-# not when it is saved.
+# Where a run writes, how it was started, on whose machines and who watches it do not change what it computes.
 PLACE = ("name", "run_dir", "resume", "cloud", "debugger", "profiler")
+# Of a study, only what chooses the best epoch does.
 CHOOSING = ("metric", "direction")
-STORED = ("cache", "folder", "max_gb")
-# However photos are loaded, they are the same; and how is measured at each start.
-LOADED = ("num_workers", "prefetch", "pin_memory")
-LYING = ("root", "cache_folder", "cache_max_gb", "shards_folder", "shards_gb")
-SAVED = ("checkpoint_minutes", "checkpoint_steps")
+# Nor does where photos lie (they are told apart by their fingerprint) and how they are loaded, how features are kept,
+# when training is saved, and whether one process trains or several.
+WITHOUT = {
+    "data": (
+        "root", "num_workers", "prefetch", "pin_memory", "cache_folder", "cache_max_gb", "shards_folder", "shards_gb",
+    ),
+    "features": ("cache", "folder", "max_gb"),
+    "trainer": ("strategy", "devices", "checkpoint_minutes", "checkpoint_steps"),
+}  # fmt: skip
 
 
 def save(config: Config, path: Path) -> None:
@@ -39,13 +42,10 @@ def digest(values: dict[str, Any]) -> str:
     kept = {key: value for key, value in values.items() if key not in PLACE}
     if isinstance(kept.get("hpo"), dict):
         kept["hpo"] = {key: kept["hpo"].get(key) for key in CHOOSING}
-    if isinstance(kept.get("features"), dict):
-        kept["features"] = {k: v for k, v in kept["features"].items() if k not in STORED}
-    if isinstance(kept.get("trainer"), dict):
-        kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in SAVED}
-    # Photos are told apart by their fingerprint. Photos and weights may lie elsewhere on another machine.
-    if isinstance(kept.get("data"), dict):
-        kept["data"] = {k: v for k, v in kept["data"].items() if k not in (*LYING, *LOADED)}
+    for group, names in WITHOUT.items():
+        if isinstance(kept.get(group), dict):
+            kept[group] = {k: v for k, v in kept[group].items() if k not in names}
+    # Weights may lie elsewhere on another machine.
     if isinstance(kept.get("model"), dict):
         kept["model"] = {**kept["model"], "weights": Path(str(kept["model"].get("weights"))).name}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -33,11 +33,12 @@ def check_debugger(settings: DebuggerSettings) -> None:
         import_smdebug()
 
 
-def build_debugger(settings: DebuggerSettings, run: Path) -> list[Callback]:
+def build_debugger(settings: DebuggerSettings, run: Path, whole: bool = True) -> list[Callback]:
     """None where it is off; else a bridge, the rules, and what keeps a loss that is not finite.
 
     Args:
         run: the run's directory; everything lies below its `debugger/`.
+        whole: whether this process holds the network's weights whole; the replay of a bad step needs them.
 
     Raises:
         ConfigError: an unknown rule or parameter.
@@ -48,7 +49,8 @@ def build_debugger(settings: DebuggerSettings, run: Path) -> list[Callback]:
     folder = run / FOLDER
     bridge = _bridge(settings, folder / TRIAL)
     watch = RuleWatch(settings, bridge, folder)
-    callbacks: list[Callback] = [bridge, watch, KeepForReplay(bridge, folder)]
+    callbacks: list[Callback] = [bridge, watch]
+    callbacks += [KeepForReplay(bridge, folder)] if whole else []
     callbacks += [
         StallWatch(rule.threshold, settings.actions.get("StalledTraining") == STOP)
         for rule in watch.rules

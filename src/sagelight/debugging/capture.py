@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.hooks import RemovableHandle
 
 from sagelight.debugging.hook_config import Collection
@@ -181,11 +182,12 @@ def _norm(values: Tensor, order: float) -> Tensor:
 
 
 def _trained(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """What trains and lies whole in this process; of the rest it would have a part only."""
     root = type(network).__name__
     return [
         (f"{root}_{name}", parameter)
         for name, parameter in network.named_parameters()
-        if parameter.requires_grad
+        if parameter.requires_grad and not isinstance(parameter, DTensor)
     ]
 
 

@@ -153,8 +153,11 @@ class Watch(Callback):
     def tell(self, trainer: pl.Trainer) -> None:
         """Tell what has not been told yet; a training that was continued after its last epoch has no other."""
         (table,) = (each for each in trainer.callbacks if isinstance(each, EpochTable))  # type: ignore[attr-defined]
+        stop = False
         for row in table.rows[self._told :]:
-            trainer.should_stop = self._watch(row) or trainer.should_stop
+            # Of several processes the first one asks, and all of them stop.
+            stop = (trainer.is_global_zero and self._watch(row)) or stop
+        trainer.should_stop = trainer.strategy.broadcast(stop) or trainer.should_stop
         self._told = len(table.rows)
 
 

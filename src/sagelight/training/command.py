@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sagelight.cli import LOCAL, refuse_flags
 from sagelight.config.compose import load
@@ -12,8 +13,12 @@ from sagelight.config.grammar import hydra_text
 from sagelight.config.schema import Config
 from sagelight.errors import ConfigError, RunError
 from sagelight.processes import collect_as_usual
+from sagelight.training.together import processes_to_start, together
 from sagelight.tuning.study import MULTIRUN, PROMISED, Study, read_study
 from sagelight.tuning.trials import table
+
+if TYPE_CHECKING:
+    from sagelight.training.fit import Outcome
 
 
 def train_here(words: list[str]) -> None:
@@ -36,14 +41,20 @@ def train_here(words: list[str]) -> None:
 
 
 def _train(config: Config, words: list[str]) -> None:
+    started = LOCAL.command if Path(sys.argv[0]).name == "local.py" else "sagelight"
+    command = f"{started} {shlex.join(words)}".strip()
+    count = processes_to_start(config)
+    outcome = together(count, _fit, config, command) if count > 1 else _fit(config, command)
+    if outcome is not None:
+        print(closing(outcome.folder, outcome.metrics))
+
+
+def _fit(config: Config, command: str) -> Outcome | None:
     # Torch loads for seconds; a typo should not wait for it.
     from sagelight.training.fit import fit
 
     collect_as_usual()
-    started = LOCAL.command if Path(sys.argv[0]).name == "local.py" else "sagelight"
-    outcome = fit(config, f"{started} {shlex.join(words)}".strip())
-    if outcome is not None:
-        print(closing(outcome.folder, outcome.metrics))
+    return fit(config, command)
 
 
 def _study(study: Study) -> None:

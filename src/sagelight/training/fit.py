@@ -54,7 +54,9 @@ from sagelight.training.callbacks import Watch, Watcher, build_callbacks
 from sagelight.training.checkpoints import AtomicCheckpointIO
 from sagelight.training.finish import finish
 from sagelight.training.machine import keep_freed_memory, probe
+from sagelight.training.one import OneState, StopAtOnce
 from sagelight.training.run import FINISHED, Run, choose_run, locked, point_latest
+from sagelight.training.sharding import ShardedClassifier, ShardedStrategy, is_sharded
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def fit(config: Config, command: str = "") -> Outcome | None:
             if run.finished:
                 return _already_finished(run) if processes.first else None
             if processes.first:
-                _announce(config, prepared)
+                _announce(config, prepared, processes)
             model, data = build(config, prepared.index, processes)
             cache_features(config, model.network, data)
             if processes.first:
@@ -101,12 +103,15 @@ def fit(config: Config, command: str = "") -> Outcome | None:
                 point_latest(run.folder)
             stack.enter_context(_quiet())
             watchers = [
-                *build_debugger(config.debugger, run.folder),
+                *build_debugger(config.debugger, run.folder, whole=not is_sharded(model)),
                 *build_profiler(config, run.folder),
             ]
             train(build_trainer(config, run, processes, watchers), model, data, run)
         if not processes.first:
             return None
+        if is_sharded(model):
+            # Of the trained one, this process has a part.
+            model = build_model(config, data)
         return Outcome(run.folder, finish(config, run, model, data, command))
 
 
@@ -115,7 +120,7 @@ def train_trial(config: Config, watch: Watcher) -> int:
 
     Args:
         config: as for `fit`, with a run_dir of the trial's own; changed in place.
-        watch: see `sagelight.training.callbacks.Watch`.
+        watch: asked by the first process; see `sagelight.training.callbacks.Watch`.
 
     Returns:
         How many photos went through a frozen backbone for it; 0 where features are not cached.
@@ -123,12 +128,17 @@ def train_trial(config: Config, watch: Watcher) -> int:
     Raises:
         SagelightError: as `fit`.
     """
-    processes = Processes()
-    prepared = _prepare(config, processes)
-    model, data = build(config, prepared.index, processes)
-    served = cache_features(config, model.network, data)
-    with locked(prepared.run.folder), _explained(prepared.run), _quiet():
-        _write_files(config, prepared)
+    processes = Processes.here()
+    with ExitStack() as stack:
+        stack.enter_context(processes.joined())
+        prepared = _prepare(config, processes)
+        model, data = build(config, prepared.index, processes)
+        served = cache_features(config, model.network, data)
+        if processes.first:
+            stack.enter_context(locked(prepared.run.folder))
+            stack.enter_context(_explained(prepared.run))
+            _write_files(config, prepared)
+        stack.enter_context(_quiet())
         watcher = Watch(watch)
         trainer = build_trainer(config, prepared.run, processes, [watcher])
         train(trainer, model, data, prepared.run)
@@ -186,7 +196,8 @@ def _prepare(config: Config, processes: Processes) -> _Prepared:
         index = index.moved(config.data.root)
     # All processes compute as the first one does, whatever another would find faster.
     machine = processes.once(lambda: probe(timed=config.trainer.precision == AUTO))
-    machine = replace(machine, cores=max(1, usable_cores() // processes.local_size))
+    cores = max(1, usable_cores() // processes.local_size)
+    machine = replace(machine, cores=cores, processes=processes)
     folder_was_auto = config.run_dir == AUTO
     loading = processes.once(lambda: _loading(config, index, machine.cores))
     sizes = processes.once(lambda: _sizes(config, index))
@@ -242,8 +253,20 @@ def build(
         index, config.data, config.augment, preprocessing, config.seed, processes
     )
     data.open_cache()
-    normalisation = (preprocessing.mean, preprocessing.std)
-    return Classifier(config, index.counts("train"), normalisation, processes), data
+    if processes.size > 1 and config.trainer.strategy == "fsdp":
+        return build_model(config, data, processes, ShardedClassifier), data
+    return build_model(config, data, processes), data
+
+
+def build_model(
+    config: Config,
+    data: PhotoDataModule,
+    processes: Processes = Processes(),  # noqa: B008, it is frozen
+    kind: type[Classifier] = Classifier,
+) -> Classifier:
+    """The network for the photos of `data`, as it starts."""
+    normalisation = (data.preprocessing.mean, data.preprocessing.std)
+    return kind(config, data.index.counts("train"), normalisation, processes)
 
 
 def build_trainer(
@@ -267,7 +290,7 @@ def build_trainer(
         limit_train_batches=settings.limit_train_batches or 1.0,
         limit_val_batches=settings.limit_val_batches or 1.0,
         deterministic=deterministic if settings.deterministic else False,  # type: ignore[arg-type]
-        callbacks=[*build_callbacks(config, run.folder), *watchers],
+        callbacks=[*build_callbacks(config, run.folder), *_together(processes), *watchers],
         plugins=[AtomicCheckpointIO(processes)],
         logger=build_loggers(config, run.folder),
         num_sanity_val_steps=0,
@@ -297,8 +320,16 @@ def train(trainer: pl.Trainer, model: Classifier, data: PhotoDataModule, run: Ru
 def _strategy(config: Config, processes: Processes) -> Strategy | str:
     if processes.size == 1:
         return "auto"
+    if config.trainer.strategy == "fsdp":
+        return ShardedStrategy(processes.size)
     # DDP meets all parameters while none is frozen; later stages are, until their turn comes.
-    return DDPStrategy(find_unused_parameters=config.finetune.name == "gradual")
+    return DDPStrategy(
+        find_unused_parameters=config.finetune.name == "gradual", gradient_as_bucket_view=True
+    )
+
+
+def _together(processes: Processes) -> list[Callback]:
+    return [OneState(), StopAtOnce()] if processes.size > 1 else []
 
 
 def build_loggers(config: Config, folder: Path) -> list[Logger]:
@@ -336,10 +367,13 @@ def _optional(extra: str, build: Callable[[], Logger]) -> Logger:
         ) from error
 
 
-def _announce(config: Config, prepared: _Prepared) -> None:
+def _announce(config: Config, prepared: _Prepared, processes: Processes) -> None:
     run = prepared.run
     doing = f"continuing from {run.checkpoint}" if run.checkpoint else "training"
-    print(f"{run.folder}: {doing} {config.model.backbone}, finetune={config.finetune.name}")
+    shared = (
+        f", {processes.size} processes ({config.trainer.strategy})" if processes.size > 1 else ""
+    )
+    print(f"{run.folder}: {doing} {config.model.backbone}, finetune={config.finetune.name}{shared}")
     for choice in prepared.choices:
         if choice.name != "run_dir":
             print(f"  auto: {choice.name}={choice.value} ({choice.reason})")
@@ -349,6 +383,10 @@ def _announce(config: Config, prepared: _Prepared) -> None:
         print("  unfinished, and of the same configuration and photos; resume=off starts anew")
     if config.finetune.name == "head" and config.model.weights == "none":
         print("  warning: finetune=head with model.weights=none trains a head on random features")
+    if shared and config.trainer.strategy == "fsdp" and config.debugger.sink != "off":
+        print(
+            "  debugger: no process has whole weights or gradients, so rules about those see none"
+        )
     sys.stdout.flush()
 
 

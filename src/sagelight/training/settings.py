@@ -13,6 +13,18 @@ class TrainerSettings:
     accelerator: str = setting(
         "auto", "auto takes a GPU where there is one.", choices=("auto", "cpu", "cuda", "mps")
     )
+    strategy: str = setting(
+        "auto",
+        "How several processes train one network. ddp: each holds it whole; fsdp: each holds a part; auto: ddp, and one "
+        "process where nobody asks for more.",
+        choices=("auto", "ddp", "fsdp"),
+    )
+    devices: int | str = setting(
+        "auto",
+        "Processes of this machine, each with a GPU of its own; auto with trainer=ddp or trainer=fsdp is every GPU, and "
+        "1 on a CPU.",
+        least=1,
+    )
     precision: str = setting(
         "auto",
         "Arithmetic of training; auto is bf16-mixed where that is faster, on GPUs from Ampere on and CPUs with AMX, else 32-true.",

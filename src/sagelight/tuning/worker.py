@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,10 +22,12 @@ from sagelight.config.schema import Config
 from sagelight.errors import SagelightError, first_line
 from sagelight.features.heads import Features, HeadTrial, train_heads
 from sagelight.features.table import weights_digest
+from sagelight.forking import end_with_parent
 from sagelight.processes import collect_as_usual
 from sagelight.progress import ShowsProgress
 from sagelight.training.fit import Frozen, prepare_frozen, train_trial
 from sagelight.training.machine import probe
+from sagelight.training.together import processes_to_start, together
 from sagelight.tuning.pool import Computed, Doing, Ended, Epoch, Task
 
 # Settings of the data that say how it is drawn, not what it is.
@@ -41,7 +41,8 @@ def work(connection: Connection, task: Task) -> None:
     """Do a task, telling the parent each epoch and each end; ends quietly when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     collect_as_usual()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Whoever is left without a parent would train for nobody, and hold the trial's folder.
+    end_with_parent()
     _log_into(task.folder / LOGS / f"{task.trials[0][0] + 1}.txt")
     torch.set_num_threads(task.threads)
     try:
@@ -58,18 +59,19 @@ def work(connection: Connection, task: Task) -> None:
     sys.stdout.flush()
 
 
-def _end_with_parent() -> None:
-    """Whoever is left without a parent would train for nobody, and hold the trial's folder."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(0)
-
-
 def _fit(connection: Connection, task: Task) -> None:
     ((number, overrides),) = task.trials
-    connection.send(Computed(train_trial(compose(overrides), _watch(connection, number))))
+    count = processes_to_start(compose(overrides))
+    if count > 1:
+        computed = together(count, _train_trial, overrides, connection, number)
+    else:
+        computed = _train_trial(overrides, connection, number)
+    connection.send(Computed(computed))
     connection.send(Ended(number))
+
+
+def _train_trial(overrides: Sequence[str], connection: Connection, number: int) -> int:
+    return train_trial(compose(overrides), _watch(connection, number))
 
 
 def _features(connection: Connection, task: Task) -> None:

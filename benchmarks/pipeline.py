@@ -1,6 +1,6 @@
 """Photos to batches on one core: ours against ImageFolder with Pillow, and against decoding alone.
 
-    python benchmarks/pipeline.py [data.root=DIR] [rounds=7] [photos=192] [large=6] [output=FILE.json]
+    python benchmarks/pipeline.py [data.root=DIR] [rounds=21] [photos=64] [large=2] [output=FILE.json]
 
 The photos are pieces of scikit-learn's two, with noise: as many of 500 x 375 pixels as `photos` says, and `large` ones of
 12 megapixels; with data.root, some of that folder's training photos too. Each way makes batches of 32 on one thread:
@@ -198,14 +198,14 @@ def judge(results: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     options = dict(option.split("=", 1) for option in sys.argv[1:])
-    rounds, count = int(options.get("rounds", 7)), int(options.get("photos", 192))
+    rounds, count = int(options.get("rounds", 21)), int(options.get("photos", 64))
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         sets = [
             usual_photos(Path(folder, "usual"), USUAL, count),
-            large_photos(Path(folder, "large"), LARGE, int(options.get("large", 6))),
+            large_photos(Path(folder, "large"), LARGE, int(options.get("large", 2))),
         ]
         if "data.root" in options:
             sets.append(photos_of(Path(folder, "real"), REAL, Path(options["data.root"]), count))

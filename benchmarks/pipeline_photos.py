@@ -19,7 +19,7 @@ JPEGS = (".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """The same photos as `root/train/CLASS` and `root/validation/CLASS`."""
+    """The same photos as `root/train/CLASS`, `root/validation/CLASS` and `root/test/CLASS`."""
 
     name: str
     root: Path
@@ -58,7 +58,7 @@ def photos_of(root: Path, name: str, source: Path, count: int) -> PhotoSet:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(index.root / sample.path, path)
         files.append(path)
-    return _doubled(PhotoSet(name, root, files))
+    return _tripled(PhotoSet(name, root, files))
 
 
 def piece(rng: np.random.Generator, size: tuple[int, int], noise: float) -> Image.Image:
@@ -80,9 +80,10 @@ def _written(root: Path, name: str, pictures: Iterable[tuple[Image.Image, int]])
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path, quality=quality)
         files.append(path)
-    return _doubled(PhotoSet(name, root, files))
+    return _tripled(PhotoSet(name, root, files))
 
 
-def _doubled(photos: PhotoSet) -> PhotoSet:
-    shutil.copytree(photos.root / "train", photos.root / "validation")
+def _tripled(photos: PhotoSet) -> PhotoSet:
+    for split in ("validation", "test"):
+        shutil.copytree(photos.root / "train", photos.root / split)
     return photos

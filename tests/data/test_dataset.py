@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from sagelight.bundle.preprocessing import Preprocessing
-from sagelight.data.augment import batch_transform, class_weights, training_transform
+from sagelight.data.augment import (
+    RandomView,
+    batch_transform,
+    class_weights,
+    training_transform,
+)
 from sagelight.data.dataset import (
     Draw,
     EpochSampler,
@@ -158,17 +164,38 @@ def test_every_augmentation_gives_the_asked_size() -> None:
         assert (out.shape, out.dtype) == ((3, 20, 20), torch.uint8)
 
 
-def test_crops_are_torchvisions_whatever_the_layout_of_memory() -> None:
-    settings = AugmentSettings(horizontal_flip=0)
-    reference = v2.RandomResizedCrop(20, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3))
-    for seed, size in enumerate(((7, 300), (200, 40), (20, 20), (61, 83))):
-        photo = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
-        inner = photo.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-        for layout in (photo, inner):
-            torch.manual_seed(seed)
-            expected = reference(layout)
-            torch.manual_seed(seed)
-            assert torch.equal(training_transform(settings, 20)(layout), expected)
+@pytest.mark.parametrize("size", [(375, 500), (700, 300), (40, 40)])
+def test_crops_are_distributed_as_torchvisions(size: tuple[int, int]) -> None:
+    view = RandomView(20, scale=0.3, ratio=4 / 3, flip=0.5)
+    reference = v2.RandomResizedCrop(20, scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3))
+    torch.manual_seed(0)
+    ours = torch.tensor([view.box(*size, torch.rand(40).tolist()) for _ in range(3000)])
+    photo = torch.empty(3, *size)
+    drawn = [reference.make_params([photo]) for _ in range(3000)]
+    keys = ("top", "left", "height", "width")
+    theirs = torch.tensor([[crop[key] for key in keys] for crop in drawn])
+    assert (ours[:, 0] + ours[:, 2]).max() <= size[0]
+    assert (ours[:, 1] + ours[:, 3]).max() <= size[1]
+    quantiles = torch.tensor([0.1, 0.5, 0.9])
+    for column in range(4):
+        one, other = (
+            torch.quantile(boxes[:, column].double(), quantiles.double())
+            for boxes in (ours, theirs)
+        )
+        assert torch.allclose(one, other, atol=0.05 * max(size)), keys[column]
+
+
+def test_a_view_is_the_resized_crop_mirrored_or_not_whatever_the_layout_of_memory() -> None:
+    photo = torch.randint(0, 256, (3, 61, 83), dtype=torch.uint8)
+    for flip in (0.0, 1.0):
+        view = RandomView(20, 0.3, 4 / 3, flip)
+        torch.manual_seed(4)
+        box = view.box(61, 83, torch.rand(41).tolist()[1:])
+        expected = F.resized_crop(photo, *box, [20, 20], antialias=True)
+        for layout in (photo, photo.permute(1, 2, 0).contiguous().permute(2, 0, 1)):
+            torch.manual_seed(4)
+            found = view(layout)
+            assert torch.equal(found, expected.flip(-1) if flip else expected)
 
 
 @pytest.mark.parametrize("alphas", [(0.2, 0.0), (0.0, 1.0), (0.2, 1.0)])

@@ -120,6 +120,7 @@ LARGE = PhotoSizes(pixels=12e6, resized_bytes=1e9, room_bytes=50e9)
         (SERVER, PhotoSizes(64, 1e9, 50e9), [], "off", "small photos"),
         (SERVER, PhotoSizes(1e6, 26e9, 50e9), [], "off", "26.0 GB are more than half of the free disk"),
         (SERVER, PhotoSizes(1e6, 25e9, 50e9), [], "memmap", "25.00 GB resized"),
+        (SERVER, PhotoSizes(1e6, 1e9, 0), [], "off", "data.cache_folder cannot be written"),
         (SERVER, PhotoSizes(), [], "off", "small photos"),
         (LAPTOP, ORDINARY, ["data.cache=memmap"], "memmap", None),
         (SERVER, LARGE, ["data.cache=off"], "off", None),

@@ -352,5 +352,7 @@ def test_sizes_are_estimated_from_headers(photos: Path) -> None:
     opened(index)
     assert (place() / PIXELS).stat().st_size == sizes.resized_bytes
     assert measure_sizes(index, 24, store).room_bytes > sizes.resized_bytes
+    for nowhere in ("/proc/cache", "/sys/cache"):
+        assert measure_sizes(index, 24, ResizedStore(Path(nowhere), 10**9)).room_bytes == 0
     facts = json.loads((place() / "photos.json").read_text())
     assert facts["count"] == 36

@@ -56,7 +56,8 @@ class PhotoSizes:
     Attributes:
         pixels: width times height of a photo as it lies there, the mean.
         resized_bytes: of all photos resized, three a pixel.
-        room_bytes: free on the disk, and what the cache holds and would remove for them.
+        room_bytes: free on the disk, and what the cache holds and would remove for them; 0 where nothing can be
+            written.
     """
 
     pixels: float = 0
@@ -266,6 +267,8 @@ def _reason_against_cache(config: Config, machine: Machine, sizes: PhotoSizes) -
         return "a CPU decodes photos of this size faster than it trains on them"
     if sizes.resized_bytes > data.cache_max_gb * 1e9:
         return f"{sizes.resized_bytes / 1e9:,.1f} GB are more than data.cache_max_gb={data.cache_max_gb:g}"
+    if not sizes.room_bytes:
+        return "data.cache_folder cannot be written"
     if sizes.resized_bytes > SHARE_OF_DISK * sizes.room_bytes:
         return f"{sizes.resized_bytes / 1e9:,.1f} GB are more than half of the free disk"
     return None

@@ -113,9 +113,14 @@ def told(kept: Kept) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free on the disk that a folder, made or not yet, lies on."""
-    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-    return shutil.disk_usage(there).free
+    """Free on the disk that a folder, made or not yet, lies on; 0 where it cannot be written."""
+    for there in (folder.absolute(), *folder.absolute().parents):
+        try:
+            free = shutil.disk_usage(there).free
+        except OSError:
+            continue
+        return free if os.access(there, os.W_OK | os.X_OK) else 0
+    return 0
 
 
 def stamp(path: Path) -> list[int]:

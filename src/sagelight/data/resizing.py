@@ -49,8 +49,9 @@ def measure_sizes(index: ImageIndex, resize_size: int, store: ResizedStore) -> P
         return PhotoSizes()
     pixels = sum(width * height for width, height in shapes) / len(shapes)
     each = sum(_resized_bytes(shape, resize_size) for shape in shapes) / len(shapes)
-    held = sum(kept.bytes for kept in store.kept())
-    return PhotoSizes(pixels, each * len(paths), free_bytes(store.folder) + held)
+    free = free_bytes(store.folder)
+    held = sum(kept.bytes for kept in store.kept()) if free else 0
+    return PhotoSizes(pixels, each * len(paths), free + held)
 
 
 def resize_photos(

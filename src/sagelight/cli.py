@@ -82,11 +82,11 @@ LOCAL = Door(
             "sagelight.data.shards_prepare:PrepareSettings",
             "sagelight.data.shards_prepare:run_prepare",
         ),
-        "features": Verb(
-            "What frozen backbones have computed: list it, or make room.",
-            "features clear=true",
-            "sagelight.features.command:FeaturesSettings",
-            "sagelight.features.command:run_features",
+        "cache": Verb(
+            "Features and resized photos that are kept for later runs: list them, or make room.",
+            "cache clear=true",
+            "sagelight.caches:CacheSettings",
+            "sagelight.caches:run_cache",
         ),
         "debug": Verb(
             "Rules about the tensors of a training, from what SageMaker's debugger or smdebug has left.",

@@ -44,7 +44,7 @@ def replace_folder(scratch: Path, folder: Path) -> None:
     shutil.rmtree(old)
 
 
-def takes_lock(file: IO[str]) -> bool:
+def takes_lock(file: IO[Any]) -> bool:
     """Lock a file against other processes, until it is closed; False where one of them holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

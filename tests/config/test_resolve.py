@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sagelight.config.compose import compose
-from sagelight.config.resolve import Machine, guard, resolve
+from sagelight.config.resolve import Loading, Machine, PhotoSizes, guard, resolve
+from sagelight.config.save import config_digest
 from sagelight.config.verbs import parse_settings
 from sagelight.data.check import CheckSettings
 from sagelight.errors import ConfigError
@@ -55,19 +56,41 @@ def test_features_are_cached_where_nothing_else_changes(
 
 
 @pytest.mark.parametrize(
-    ("machine", "photos", "size", "workers"),
+    ("machine", "photos", "milliseconds", "workers", "reason"),
     [
-        (LAPTOP, 1000, 224, 4),
-        (SERVER, 1000, 224, 8),
-        (LAPTOP, 100, 224, 0),
-        (LAPTOP, 1000, 32, 0),
-        (Machine(1, "cpu", False, ""), 1000, 224, 0),
+        (LAPTOP, 1000, 1.25, 4, "1.2 ms a photo, 4 cores"),
+        (SERVER, 10_000, 1.25, 8, "1.2 ms a photo, 64 cores"),
+        (LAPTOP, 100, 1.25, 0, "1.2 ms a photo: an epoch's are loaded in 0.1 s"),
+        (LAPTOP, 100, 90.0, 4, "90 ms a photo, 4 cores"),
+        (Machine(1, "cpu", False, ""), 1000, 1.25, 0, "one core"),
     ],
 )
-def test_loader_processes(machine: Machine, photos: int, size: int, workers: int) -> None:
-    config = compose(["experiment=resnet18", f"data.image_size={size}"])
-    resolve(config, machine, photos)
+def test_loader_processes(
+    machine: Machine, photos: int, milliseconds: float, workers: int, reason: str
+) -> None:
+    config = compose(["experiment=resnet18"])
+    told = resolve(config, machine, photos, Loading(milliseconds, milliseconds, 0.1))
     assert config.data.num_workers == workers
+    assert reason in {choice.reason for choice in told if choice.name == "data.num_workers"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "longest", "prefetch", "pin"), [(LAPTOP, 2.0, 2, "off"), (SERVER, 95.0, 4, "on")]
+)
+def test_batches_ready_and_pinned(
+    machine: Machine, longest: float, prefetch: int, pin: str
+) -> None:
+    config = compose(["experiment=resnet18"])
+    resolve(config, machine, 1000, Loading(1.5, longest, 0.1))
+    assert (config.data.prefetch, config.data.pin_memory) == (prefetch, pin)
+
+
+def test_how_photos_are_loaded_is_no_part_of_what_a_run_is() -> None:
+    here, there = (compose(["experiment=resnet18", "data.root=x", "run_dir=y"]) for _ in range(2))
+    resolve(here, LAPTOP, 1000, Loading(1.5, 2.0, 0.1))
+    resolve(there, LAPTOP, 1000, Loading(0.1, 2.0, 0.1))
+    assert here.data.num_workers != there.data.num_workers
+    assert config_digest(here) == config_digest(there)
 
 
 def test_bf16_only_where_the_hardware_gains() -> None:
@@ -75,6 +98,40 @@ def test_bf16_only_where_the_hardware_gains() -> None:
     resolve(slow, LAPTOP, 1000)
     resolve(fast, SERVER, 1000)
     assert (slow.trainer.precision, fast.trainer.precision) == ("32-true", "bf16-mixed")
+
+
+ORDINARY = PhotoSizes(pixels=400 * 533, resized_bytes=1e9, room_bytes=50e9)
+LARGE = PhotoSizes(pixels=12e6, resized_bytes=1e9, room_bytes=50e9)
+
+
+@pytest.mark.parametrize(
+    ("machine", "sizes", "words", "cache", "told"),
+    [
+        (SERVER, ORDINARY, [], "memmap", "photos of 0.2 megapixels, 1.00 GB resized; training crops"),
+        (LAPTOP, ORDINARY, [], "off", "a CPU decodes photos of this size faster than it trains"),
+        (SERVER, ORDINARY, ["trainer.accelerator=cpu"], "off", "a CPU decodes"),
+        (LAPTOP, LARGE, [], "memmap", "photos of 12.0 megapixels"),
+        (SERVER, LARGE, ["trainer.max_epochs=1"], "off", "each photo is decoded about once"),
+        (SERVER, LARGE, ["trainer=smoke"], "off", "each photo is decoded about once"),
+        (SERVER, LARGE, ["finetune=head", "augment=none"], "off", "each photo is decoded once for its"),
+        (SERVER, LARGE, ["finetune=head", "augment=none", "features.cache=off"], "memmap", "photos of"),
+        (SERVER, LARGE, ["data.cache_max_gb=0.5"], "off", "1.0 GB are more than data.cache_max_gb=0.5"),
+        (SERVER, PhotoSizes(64, 1e9, 50e9), [], "off", "small photos"),
+        (SERVER, PhotoSizes(1e6, 26e9, 50e9), [], "off", "26.0 GB are more than half of the free disk"),
+        (SERVER, PhotoSizes(1e6, 25e9, 50e9), [], "memmap", "25.00 GB resized"),
+        (SERVER, PhotoSizes(), [], "off", "small photos"),
+        (LAPTOP, ORDINARY, ["data.cache=memmap"], "memmap", None),
+        (SERVER, LARGE, ["data.cache=off"], "off", None),
+    ],
+)  # fmt: skip
+def test_resized_photos_are_kept_where_decoding_would_hold_training_up(
+    machine: Machine, sizes: PhotoSizes, words: list[str], cache: str, told: str | None
+) -> None:
+    config = compose(["experiment=resnet18", "data.root=photos", *words])
+    reasons = {c.name: c.reason for c in resolve(config, machine, 1000, sizes=sizes)}
+    assert config.data.cache == cache
+    assert (told is None) == ("data.cache" not in reasons)
+    assert told is None or told in reasons["data.cache"]
 
 
 def test_what_a_person_said_is_kept() -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from computing import get
 from sagelight.errors import RunError
-from sagelight.features.store import ARRAY, FACTS, FeatureStore, digest
+from sagelight.features.store import ARRAY, FACTS, FeatureStore
+from sagelight.store import digest
 
 Compute = Callable[[NDArray[Any]], dict[str, Any]]
 SHAPE = (2, 5, 3)

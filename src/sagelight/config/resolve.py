@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,10 +13,14 @@ from sagelight.data.settings import shuffled_shards
 from sagelight.errors import ConfigError
 from sagelight.features.settings import reason_against
 
-# Below this, starting loader processes costs more than the decoding that they take over.
-SMALL_SIDE = 64
-SMALL_SET = 256
 MOST_WORKERS = 8
+# A CPU decodes smaller photos faster than it trains on them.
+LARGE_PHOTO = 4_000_000
+SHARE_OF_DISK = 0.5
+# What varying a photo takes that is resized already, see benchmarks/resized.py; it cannot be timed before it is.
+RESIZED_MS = 0.25
+# A photo that takes so many times the mean holds up its batch, and with few batches ready, training.
+UNEVEN = 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,39 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class PhotoSizes:
+    """What decides whether photos are worth keeping resized, estimated before any is decoded.
+
+    Attributes:
+        pixels: width times height of a photo as it lies there, the mean.
+        resized_bytes: of all photos resized, three a pixel.
+        room_bytes: free on the disk, and what the cache holds and would remove for them.
+    """
+
+    pixels: float = 0
+    resized_bytes: float = 0
+    room_bytes: float = 0
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What decides how photos are loaded.
+
+    Attributes:
+        mean_ms, longest_ms: for one training photo, of those that were timed.
+        start_seconds: for one loader process.
+    """
+
+    mean_ms: float = 0
+    longest_ms: float = 0
+    start_seconds: float = 0
+
+
+NO_SIZES = PhotoSizes()
+NO_LOADING = Loading()
+
+
+@dataclass(frozen=True)
 class Choice:
     """One decided `auto`: the setting, its value, and why."""
 
@@ -38,17 +75,28 @@ class Choice:
     reason: str
 
 
-def resolve(config: Config, machine: Machine, training_photos: int) -> list[Choice]:
+def resolve(
+    config: Config,
+    machine: Machine,
+    training_photos: int,
+    loading: Loading = NO_LOADING,
+    sizes: PhotoSizes = NO_SIZES,
+) -> list[Choice]:
     """Replace every `auto` but that of `resume` in place, and tell what was chosen and why.
 
     Raises:
         ConfigError: an accelerator or precision that this machine does not have.
     """
+    cache = _cache(config, machine, sizes)
+    if "memmap" in (config.data.cache, *(choice.value for choice in cache)):
+        loading = replace(loading, mean_ms=RESIZED_MS, longest_ms=RESIZED_MS)
     choices = [
         *_run_dir(config),
-        *_data(config, machine, training_photos),
+        *_data(config),
+        *_loading(config, machine, training_photos, loading),
         *_arithmetic(config, machine),
         *_features(config),
+        *cache,
         *_rest(config),
     ]
     for choice in choices:
@@ -82,7 +130,7 @@ def _run_dir(config: Config) -> list[Choice]:
     return [Choice("run_dir", folder.as_posix(), "a new folder")]
 
 
-def _data(config: Config, machine: Machine, photos: int) -> list[Choice]:
+def _data(config: Config) -> list[Choice]:
     data, choices = config.data, []
     if data.resize_size == AUTO:
         size = resolved_resize_size(AUTO, data.image_size)
@@ -91,8 +139,6 @@ def _data(config: Config, machine: Machine, photos: int) -> list[Choice]:
         choices.append(Choice("data.eval_batch_size", 2 * data.batch_size, "twice data.batch_size"))
     if data.shuffle_shards == AUTO:
         choices += _shards(config)
-    if data.num_workers == AUTO:
-        choices.append(Choice("data.num_workers", *_workers(data.image_size, machine, photos)))
     return choices
 
 
@@ -103,21 +149,43 @@ def _shards(config: Config) -> list[Choice]:
     return [Choice("data.shuffle_shards", *shuffled_shards(config.data))]
 
 
-def _workers(image_size: int, machine: Machine, photos: int) -> tuple[int, str]:
-    if image_size <= SMALL_SIDE:
-        return 0, "small photos"
-    if photos < SMALL_SET:
-        return 0, "few photos"
+def _loading(config: Config, machine: Machine, photos: int, loading: Loading) -> list[Choice]:
+    data, choices = config.data, []
+    if data.num_workers == AUTO:
+        choices.append(Choice("data.num_workers", *_workers(machine, photos, loading)))
+    if data.prefetch == AUTO:
+        uneven = loading.longest_ms > UNEVEN * loading.mean_ms
+        reason = f"the slowest photo takes {loading.longest_ms:.0f} ms" if uneven else "even photos"
+        choices.append(Choice("data.prefetch", 4 if uneven else 2, reason))
+    if data.pin_memory == AUTO:
+        copied = _accelerator(config, machine) == "cuda"
+        reason = "copied to a GPU" if copied else "no GPU copies from it"
+        choices.append(Choice("data.pin_memory", "on" if copied else "off", reason))
+    return choices
+
+
+def _workers(machine: Machine, photos: int, loading: Loading) -> tuple[int, str]:
     if machine.cores < 2:
         return 0, "one core"
-    return min(machine.cores, MOST_WORKERS), f"{machine.cores} cores"
+    workers = min(machine.cores, MOST_WORKERS)
+    epoch = photos * loading.mean_ms / 1000
+    took = f"{loading.mean_ms:.2g} ms a photo"
+    # Training and validation each have their own.
+    if epoch < 2 * workers * loading.start_seconds:
+        return 0, f"{took}: an epoch's are loaded in {epoch:.1f} s"
+    # A single process is slower than none: what it gains is lost on the way back.
+    return workers, f"{took}, {machine.cores} cores"
+
+
+def _accelerator(config: Config, machine: Machine) -> str:
+    chosen = config.trainer.accelerator
+    return machine.accelerator if chosen == AUTO else chosen
 
 
 def _arithmetic(config: Config, machine: Machine) -> list[Choice]:
     trainer, choices = config.trainer, []
-    accelerator = trainer.accelerator
-    if accelerator == AUTO:
-        accelerator = machine.accelerator
+    accelerator = _accelerator(config, machine)
+    if trainer.accelerator == AUTO:
         choices.append(Choice("trainer.accelerator", accelerator, "what this machine has"))
     if trainer.precision == AUTO and config.features.cache != "off" and not reason_against(config):
         # A head costs nothing, and features are kept for runs on other machines.
@@ -139,6 +207,38 @@ def _features(config: Config) -> list[Choice]:
     if config.finetune.name != "head":
         return []
     return [Choice("features.cache", "off", reason)]
+
+
+def _cache(config: Config, machine: Machine, sizes: PhotoSizes) -> list[Choice]:
+    if config.data.cache != AUTO:
+        return []
+    against = _reason_against_cache(config, machine, sizes)
+    if against is not None:
+        return [Choice("data.cache", "off", against)]
+    reason = (
+        f"photos of {sizes.pixels / 1e6:.1f} megapixels, {sizes.resized_bytes / 1e9:,.2f} GB resized; training crops "
+        "are cut from those"
+    )
+    return [Choice("data.cache", "memmap", reason)]
+
+
+def _reason_against_cache(config: Config, machine: Machine, sizes: PhotoSizes) -> str | None:
+    trainer, data = config.trainer, config.data
+    if data.name == "shards":
+        return "`prepare resize=PIXELS` makes the photos of shards smaller"
+    if config.features.cache != "off" and not reason_against(config):
+        return "each photo is decoded once for its features"
+    if trainer.max_epochs < 2 or trainer.limit_train_batches is not None:
+        return "each photo is decoded about once"
+    if sizes.pixels <= resolved_resize_size(data.resize_size, data.image_size) ** 2:
+        return "small photos"
+    if _accelerator(config, machine) == "cpu" and sizes.pixels < LARGE_PHOTO:
+        return "a CPU decodes photos of this size faster than it trains on them"
+    if sizes.resized_bytes > data.cache_max_gb * 1e9:
+        return f"{sizes.resized_bytes / 1e9:,.1f} GB are more than data.cache_max_gb={data.cache_max_gb:g}"
+    if sizes.resized_bytes > SHARE_OF_DISK * sizes.room_bytes:
+        return f"{sizes.resized_bytes / 1e9:,.1f} GB are more than half of the free disk"
+    return None
 
 
 def _rest(config: Config) -> list[Choice]:

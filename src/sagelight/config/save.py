@@ -14,11 +14,22 @@ from sagelight.config.schema import Config
 from sagelight.files import write_text
 
 # Where a run writes, how it was started, on whose machines and who watches it do not change what it computes; of a
-# study, only what chooses the best epoch does, of features not how they are stored, of training not when it is saved.
+# study, only what chooses the best epoch does, of features, how they are stored, of photos, not where, and of training
+# not when it is saved.
 PLACE = ("name", "run_dir", "resume", "cloud", "debugger", "profiler")
 CHOOSING = ("metric", "direction")
 STORED = ("cache", "folder", "max_gb")
-FETCHED = ("root", "shards_folder", "shards_gb")
+# However photos are loaded, they are the same, wherever they lie; and how is measured at each start.
+LOADED = (
+    "root",
+    "cache_folder",
+    "cache_max_gb",
+    "shards_folder",
+    "shards_gb",
+    "num_workers",
+    "prefetch",
+    "pin_memory",
+)
 SAVED = ("checkpoint_minutes", "checkpoint_steps")
 
 
@@ -42,7 +53,7 @@ def digest(values: dict[str, Any]) -> str:
         kept["trainer"] = {k: v for k, v in kept["trainer"].items() if k not in SAVED}
     # Photos are told apart by their fingerprint. Photos and weights may lie elsewhere on another machine.
     if isinstance(kept.get("data"), dict):
-        kept["data"] = {k: v for k, v in kept["data"].items() if k not in FETCHED}
+        kept["data"] = {k: v for k, v in kept["data"].items() if k not in LOADED}
     if isinstance(kept.get("model"), dict):
         kept["model"] = {**kept["model"], "weights": Path(str(kept["model"].get("weights"))).name}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,15 @@ from sagelight.config.compose import compose
 from sagelight.config.grammar import hydra_text, parse_override
 from sagelight.config.hyperparameters import decode
 from sagelight.config.schema import Config
-from sagelight.container.paths import CHECKPOINT_KEY, SHARDS, TENSORS, TRAINING, WEIGHTS, JobPaths
+from sagelight.container.paths import (
+    CHECKPOINT_KEY,
+    RESIZED,
+    SHARDS,
+    TENSORS,
+    TRAINING,
+    WEIGHTS,
+    JobPaths,
+)
 from sagelight.errors import RunError, SagelightError
 from sagelight.files import write_json
 from sagelight.processes import Processes, collect_as_usual, collect_rarely
@@ -109,7 +117,8 @@ def _places(paths: JobPaths, overrides: list[str]) -> list[str]:
     """The overrides that lead to this container's folders."""
     config = _moved(compose(overrides), paths)
     root = [] if config.data.root is None else [f"data.root='{config.data.root}'"]
-    return [*root, f"model.weights='{config.model.weights}'"]
+    moved = {"model.weights": config.model.weights, "data.cache_folder": config.data.cache_folder}
+    return [*root, *(f"{name}='{place}'" for name, place in moved.items())]
 
 
 def _fit(paths: JobPaths) -> None:
@@ -132,6 +141,8 @@ def _moved(config: Config, paths: JobPaths) -> Config:
     data, model = config.data, config.model
     data.root = paths.inside(data.root) if data.root is not None else None
     model.weights = paths.inside(model.weights)
+    # The job's own disk, which is sized with the job; the home folder lies on the image's.
+    data.cache_folder = paths.inside(data.cache_folder or RESIZED)
     sent = paths.channel(WEIGHTS) / f"{model.backbone}.pth"
     if model.weights == "default" and sent.is_file():
         # torchvision's own weights travel with the job, which may have no network.

@@ -15,6 +15,8 @@ CHECKPOINTS = f"{BASE}/checkpoints"
 CHANNELS = f"{BASE}/input/data"
 # Where SageMaker's Debugger looks for a trial, and uploads it from.
 TENSORS = f"{BASE}/output/tensors"
+# Resized photos: on the job's disk, and copied nowhere.
+RESIZED = f"{BASE}/scratch/photos"
 # A hyperparameter: the folder that a training keeps below the checkpoints, whichever attempt it is.
 CHECKPOINT_KEY = "sagelight_run"
 # Photos travel in archives of this name; {} is a number of five digits.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -244,6 +244,23 @@ def _fingerprint(root: Path, splits: dict[str, list[Sample]]) -> str:
         line = f"{path}\0{file_size(root / path)}\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def photos_digest(root: Path | Shards, paths: Iterable[str]) -> str:
+    """Hex SHA-256 over names, sizes and times of change of photos below `root`, in order; of shards, over contents."""
+    found = hashlib.sha256()
+    if isinstance(root, Shards):
+        contents = [f"{shard.name} {shard.sha256}" for shard in root.archives]
+        found.update("\n".join([*contents, *paths]).encode(errors="surrogateescape"))
+        return found.hexdigest()
+    for path in paths:
+        try:
+            state = (root / path).stat()
+            line = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n"
+        except OSError:
+            line = f"{path}\0nothing to look at\n"
+        found.update(line.encode(errors="surrogateescape"))
+    return found.hexdigest()
 
 
 def file_size(path: Path) -> int:

@@ -30,8 +30,10 @@ def spread(
 
 def in_threads(function: Callable[[T], R], items: Sequence[T], threads: int | None) -> Iterator[R]:
     """As `spread`, without a bar; all results that are not taken yet stay in memory."""
-    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     workers = threads or min(usable_cores(), MOST_THREADS)
+    # Few large photos are shared out fairly, many small ones at little cost.
+    size = max(1, min(CHUNK, len(items) // (8 * workers)))
+    chunks = [items[start : start + size] for start in range(0, len(items), size)]
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         # Pillow's remarks on odd metadata and many pixels; the gate says it in its own words. Set for
         # all threads at once: filters belong to the process.

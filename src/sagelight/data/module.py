@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from sagelight.bundle.preprocessing import Preprocessing
-from sagelight.data.augment import class_weights, training_transform
+from sagelight.data.augment import class_weights, least_side, training_transform
 from sagelight.data.continuing import EpochBatches, EpochLoader, WholeBatches
 from sagelight.data.dataset import (
     Batch,
@@ -24,6 +24,7 @@ from sagelight.data.dataset import (
     move,
 )
 from sagelight.data.index import ImageIndex
+from sagelight.data.resized import ResizedCache, open_cache
 from sagelight.data.settings import (
     PHOTOS_OF_A_PROCESS,
     AugmentSettings,
@@ -32,7 +33,6 @@ from sagelight.data.settings import (
     shuffled_shards,
 )
 from sagelight.data.shards_order import InOrder, ShardSampler
-from sagelight.data.shards_source import ShardPhotos
 from sagelight.data.sources import PhotoFiles, PhotoSource
 from sagelight.errors import ConfigError
 from sagelight.processes import Processes
@@ -42,6 +42,9 @@ Loader = DataLoader[Photo | Unreadable]
 
 class PhotoDataModule(pl.LightningDataModule):
     """Batches of uint8 photos: varied and shuffled for training, preprocessed as served for the rest.
+
+    Validation while training goes on takes the sooner way to nearly those pixels; every figure that is kept, and the
+    features of a frozen backbone, come from `eval_loader` and `photo_loader`, bit for bit as served.
 
     With several processes a batch is that of all of them together, and each loads its share.
     """
@@ -63,6 +66,7 @@ class PhotoDataModule(pl.LightningDataModule):
         self.seed = seed
         self.processes = processes
         self._served: dict[str, Dataset[Photo | Unreadable]] = {}
+        self._resized: ResizedCache | None = None
         photos = len(index.splits["train"])
         if data.batch_size > photos:
             raise ConfigError(
@@ -79,21 +83,31 @@ class PhotoDataModule(pl.LightningDataModule):
         """Let these stand for the photos of their splits, position by position."""
         self._served = dict(datasets)
 
-    def dataset(self, split: str) -> Dataset[Photo | Unreadable]:
+    def dataset(self, split: str, *, exact: bool = True) -> Dataset[Photo | Unreadable]:
         """What stands for the photos of a split in training and evaluation: themselves, unless others are served."""
-        return self._served.get(split) or self.photos(split)
+        return self._served.get(split) or self.photos(split, exact=exact)
 
-    def photos(self, split: str) -> PhotoDataset:
+    def photos(self, split: str, *, exact: bool = True) -> PhotoDataset:
         """The photos of a split; those of `train` are varied when drawn by the epoch sampler."""
         transform = None
         if split == "train":
             transform = training_transform(self.augment, self.settings.image_size)
-        return PhotoDataset(self._source(split), transform)
+        return PhotoDataset(self._source(split), transform, exact=exact)
+
+    def open_cache(self) -> None:
+        """Read photos resized from now on where `data.cache` says so, resizing them unless they are there.
+
+        Raises:
+            RunError: the disk has not enough room for them, or cannot be written.
+        """
+        self._resized = open_cache(self.settings, self.index, self.preprocessing)
 
     def _source(self, split: str) -> PhotoSource:
-        if self.index.shards is not None:
-            return ShardPhotos(self.index.shards, self.index.splits[split], self.preprocessing)
-        return PhotoFiles(self.index.root, self.index.splits[split], self.preprocessing)
+        samples, decoder = self.index.splits[split], self.settings.decoder
+        if self._resized is not None:
+            return self._resized.source(samples)
+        needed = least_side(self.augment, self.settings.image_size)
+        return PhotoFiles(self.index.source, samples, self.preprocessing, decoder, needed)
 
     def train_dataloader(self) -> Loader:
         dataset = self.dataset("train")
@@ -132,7 +146,7 @@ class PhotoDataModule(pl.LightningDataModule):
         size = int(self.settings.eval_batch_size)
         batches = BatchSampler(positions, size, drop_last=False)
         share: Shares[int] = Shares(batches, self.processes.rank, self.processes.size)
-        return self._loader(self.dataset("validation"), batch_sampler=share)
+        return self._loader(self.dataset("validation", exact=False), batch_sampler=share)
 
     def eval_loader(self, split: str) -> Loader:
         """Every photo of a split once, in order."""
@@ -157,7 +171,8 @@ class PhotoDataModule(pl.LightningDataModule):
             dataset,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            prefetch_factor=int(self.settings.prefetch) if workers else None,
+            pin_memory=self.settings.pin_memory == "on",
             collate_fn=collate,
             **batching,  # type: ignore[arg-type]
         )

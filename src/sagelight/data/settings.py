@@ -41,13 +41,40 @@ class DataSettings:
     )
     num_workers: int | str = setting(
         "auto",
-        "Loader processes; auto is the number of cores, and 0 for small photos or sets.",
+        "Loader processes; auto times some photos, and takes one for each core unless an epoch's loading is soon done.",
         least=0,
+    )
+    prefetch: int | str = setting(
+        "auto",
+        "Batches that each loader process has ready; auto is 2, and 4 where some photos take far longer than most.",
+        least=1,
+    )
+    pin_memory: str = setting(
+        "auto",
+        "Load batches where a GPU can copy them from while it computes; auto is on with CUDA.",
+        choices=("auto", "on", "off"),
+    )
+    decoder: str = setting(
+        "torchvision",
+        "torchvision: JPEGs by its decoder, large ones at a part of their size; pillow: every photo in full, as served.",
+        choices=("torchvision", "pillow"),
     )
     normalize: str = setting(
         "imagenet",
         "Mean and standard deviation: imagenet's, or measured on the training photos of this dataset.",
         choices=("imagenet", "dataset"),
+    )
+    cache: str = setting(
+        "auto",
+        "Decode photos once, and read them resized from one file after that. auto: for GPUs and photos of 4 megapixels "
+        "and more, if half of the free disk holds them; memmap: always; off: never.",
+        choices=("auto", "off", "memmap"),
+    )
+    cache_folder: str | None = setting(
+        None, "Where resized photos are kept for later runs; null is ~/.cache/sagelight/photos."
+    )
+    cache_max_gb: float = setting(
+        100.0, "Room for all of them; those unused for longest make way.", above=0
     )
     sampler: str = setting(
         "shuffle",

@@ -63,6 +63,12 @@ class InOrder(Sampler[int]):
             yield position
 
 
+def of_first_archive(shards: Shards, samples: Sequence[Sample]) -> list[Sample]:
+    """Those that lie in the same archive as the first."""
+    numbers = _numbers(shards, samples)
+    return [s for s, number in zip(samples, numbers, strict=True) if number == numbers[0]]
+
+
 def _by_archive(shards: Shards, samples: Sequence[Sample]) -> dict[int, Tensor]:
     """Positions of the photos in each archive."""
     found: dict[int, list[int]] = {}

@@ -15,13 +15,13 @@ from torch.utils.data import Dataset
 
 from sagelight.config.schema import Config
 from sagelight.data.dataset import Draw, Photo, PhotoDataset, Unreadable, derived_seed
-from sagelight.data.index import SPLITS, ImageIndex
+from sagelight.data.index import SPLITS, photos_digest
 from sagelight.data.module import PhotoDataModule
-from sagelight.features.command import feature_folder
 from sagelight.features.settings import uses_cache, views_of
 from sagelight.features.store import FeatureStore
 from sagelight.models.network import Network
 from sagelight.progress import ShowsProgress, progress
+from sagelight.store import cache_folder
 
 # A change of what is stored, or of how it is computed, makes a new one.
 FORMAT = 1
@@ -85,7 +85,9 @@ def cache_features(
     """
     if not uses_cache(config):
         return {}
-    store = FeatureStore(feature_folder(config.features.folder), config.features.max_gb * 1e9)
+    store = FeatureStore(
+        cache_folder(config.features.folder, "features"), config.features.max_gb * 1e9
+    )
     weights = weights_digest(network)
     served = {}
     for split in SPLITS:
@@ -136,6 +138,7 @@ def _made_from(
     config: Config, data: PhotoDataModule, split: str, views: int, weights: str
 ) -> dict[str, Any]:
     varied = split == "train"
+    paths = [sample.path for sample in data.index.splits[split]]
     return {
         "format": FORMAT,
         "backbone": config.model.backbone,
@@ -146,24 +149,13 @@ def _made_from(
         "image_size": config.data.image_size,
         # Training photos are cropped as training crops them, the others as serving does.
         "transform": asdict(config.augment) if varied else asdict(data.preprocessing),
+        # What training crops is decoded as training decodes it; all else is as served.
+        **({"decoder": config.data.decoder, "cache": config.data.cache} if varied else {}),
         "views": views,
-        "photos": photos_digest(data.index, split),
+        "photos": photos_digest(data.index.source, paths),
         "fingerprint": data.index.fingerprint,
         "split": split,
     }
-
-
-def photos_digest(index: ImageIndex, split: str) -> str:
-    """Hex SHA-256 over names, sizes and times of change of a split's photos, in order; of shards, over their contents."""
-    found = hashlib.sha256()
-    if index.shards is not None:
-        for shard in index.shards.archives:
-            found.update(f"{shard.name}\0{shard.sha256}\n".encode())
-        return found.hexdigest()
-    for sample in index.splits[split]:
-        state = (index.root / sample.path).stat()
-        found.update(f"{sample.path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-    return found.hexdigest()
 
 
 def _fill(

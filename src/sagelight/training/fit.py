@@ -19,14 +19,28 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from sagelight.config.resolve import Choice, guard, resolve
+from sagelight.config.resolve import (
+    NO_LOADING,
+    NO_SIZES,
+    Choice,
+    Loading,
+    PhotoSizes,
+    guard,
+    resolve,
+    resolved_resize_size,
+)
 from sagelight.config.save import save
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
 from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
+from sagelight.data.loading import time_loading
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.prepare import choose_preprocessing, open_index, without
+from sagelight.data.resized_store import resized_store
+from sagelight.data.resizing import measure_sizes
+from sagelight.data.shards_order import of_first_archive
+from sagelight.data.sources import PhotoFiles
 from sagelight.debugging.build import build_debugger, check_debugger
 from sagelight.errors import DataError, RunError
 from sagelight.features.table import FeatureDataset, cache_features
@@ -174,7 +188,9 @@ def _prepare(config: Config, processes: Processes) -> _Prepared:
     machine = probe()
     machine = replace(machine, cores=max(1, machine.cores // processes.local_size))
     folder_was_auto = config.run_dir == AUTO
-    choices = resolve(config, machine, len(index.splits["train"]))
+    loading = processes.once(lambda: _loading(config, index, machine.cores))
+    sizes = processes.once(lambda: _sizes(config, index))
+    choices = resolve(config, machine, len(index.splits["train"]), loading, sizes)
     run = processes.once(lambda: choose_run(config, folder_was_auto, index.fingerprint))
     config.run_dir, config.resume = run.folder.as_posix(), str(run.checkpoint or "off")
     guard(config)
@@ -188,6 +204,28 @@ def _inspected(config: Config) -> tuple[ImageIndex, dict[str, Any]]:
     report = inspect_data(index, full=False)
     enforce(report, config.check)
     return without(index, set(report.unreadable)), report.to_dict()
+
+
+def _sizes(config: Config, index: ImageIndex) -> PhotoSizes:
+    data = config.data
+    if data.cache != AUTO or index.shards is not None:
+        return NO_SIZES
+    resize_size = resolved_resize_size(data.resize_size, data.image_size)
+    return measure_sizes(index, resize_size, resized_store(data))
+
+
+def _loading(config: Config, index: ImageIndex, cores: int) -> Loading:
+    if cores < 2 or AUTO not in (config.data.num_workers, config.data.prefetch):
+        return NO_LOADING
+    preprocessing = choose_preprocessing(replace(config.data, normalize="imagenet"), index)
+    data = PhotoDataModule(index, config.data, config.augment, preprocessing, config.seed)
+    photos = data.photos("train")
+    if index.shards is not None:
+        # The others may not be here yet.
+        assert isinstance(photos.source, PhotoFiles)
+        near = of_first_archive(index.shards, photos.samples)
+        photos.source = replace(photos.source, samples=near)
+    return time_loading(photos, config.seed)
 
 
 def _write_files(config: Config, prepared: _Prepared) -> None:
@@ -209,6 +247,7 @@ def build(
     data = PhotoDataModule(
         index, config.data, config.augment, preprocessing, config.seed, processes
     )
+    data.open_cache()
     normalisation = (preprocessing.mean, preprocessing.std)
     return Classifier(config, index.counts("train"), normalisation, processes), data
 

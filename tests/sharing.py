@@ -22,6 +22,7 @@ SPEC = Preprocessing(18, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 def module(root: Path, processes: Processes = Processes(), **more: Any) -> PhotoDataModule:  # noqa: B008
     settings: dict[str, Any] = {"name": "shards", "root": str(root), "image_size": 16}
     settings |= {"batch_size": 9, "eval_batch_size": 4, "num_workers": 0, "shuffle_shards": 2}
+    settings |= {"prefetch": 2, "pin_memory": "off"}
     data = DataSettings(**{**settings, **more})
     return PhotoDataModule(open_index(data), data, AugmentSettings(), SPEC, 0, processes)
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from sagelight.data.continuing import EpochBatches, WholeBatches
+from sagelight.data.dataset import EpochSampler
+from sagelight.errors import RunError
 from sagelight.models.classifier import Classifier
 from sagelight.training.checkpoints import read_checkpoint
 from sagelight.training.within_epoch import FIGURES, Due
-from stories.commands import TINY, losses, read_csv, refused, run, start
+from stories.commands import TINY, losses, read_csv, run, start
 from stories.test_interruption import assert_same_end
 
 # 24 photos: 6 batches an epoch.
@@ -120,17 +123,24 @@ def test_other_parts_continue_within_an_epoch_as_exactly(
     assert_same_end(Path("broken"), Path("whole"))
 
 
-def test_another_order_is_refused_within_an_epoch(
-    photos: Path, stops: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [*WORDS, f"data.root={photos}"]
-    stops(1, 3)
-    assert run(*words, "run_dir=broken") == 130
-    last = "resume=broken/checkpoints/last.ckpt"
-    message = refused(capsys, *words, "run_dir=other", last, "data.batch_size=6")
-    assert message.startswith("the checkpoint was written within epoch 2, after 2 batches of")
-    assert "batches of 4; now" in message
-    assert "resume=DIR/best.ckpt" in message
+def batches_of(size: int) -> EpochBatches:
+    epochs = EpochSampler(24, seed=0)
+    return EpochBatches(epochs, WholeBatches(epochs, size, least=2), rank=0, size=1)
+
+
+def test_an_epoch_goes_on_after_its_batches_and_in_no_other_order() -> None:
+    whole, rest, other = batches_of(4), batches_of(4), batches_of(6)
+    for each in (whole, rest, other):
+        each.sampler.set_epoch(1)
+    rest.resume(whole.place(2))
+    assert list(rest) == list(whole)[2:]
+    rest.sampler.set_epoch(2)
+    assert len(list(rest)) == 6
+    other.resume(whole.place(2))
+    with pytest.raises(
+        RunError, match=r"written within epoch 2, after 2 batches of .* of 4; now .* of 6"
+    ):
+        list(other)
 
 
 @pytest.mark.slow

@@ -255,6 +255,8 @@ def _cache(config: Config, machine: Machine, sizes: PhotoSizes) -> list[Choice]:
 
 def _reason_against_cache(config: Config, machine: Machine, sizes: PhotoSizes) -> str | None:
     trainer, data = config.trainer, config.data
+    if data.name == "shards":
+        return "`prepare resize=PIXELS` makes the photos of shards smaller"
     if config.features.cache != "off" and not reason_against(config):
         return "each photo is decoded once for its features"
     if data.name == "shards":

@@ -56,7 +56,7 @@ class Arrivals:
             return
         landing = torch.empty((), dtype=loss.dtype, pin_memory=True)
         landing.copy_(loss, non_blocking=True)
-        sent = torch.cuda.Event()
+        sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
         sent.record()
         self._steps.append(Step(batch, number, epoch, landing, sent))
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from cloud.studies import study
+from cloud.studies import PAYLOAD, PLACE, study
+from sagelight.cloud.processes import in_words, of_machine, started_by_container
+from sagelight.cloud.request import build_request
 from sagelight.cloud.rules import broken_rules, combinations
 
 
@@ -62,6 +66,40 @@ def test_every_gpu_of_every_machine_needs_its_share_of_a_batch() -> None:
     assert "Type data.batch_size=16 or more" in problem
     (problem,) = broken_rules(study(*words, "-m", "data.batch_size=range(8,65)"), 5, 4, None)
     assert "data.batch_size=8 is divided over 8 processes" in problem
+
+
+@pytest.mark.parametrize(
+    ("words", "gpus", "part"),
+    [
+        (["trainer=ddp", "trainer.devices=2"], 4, "starts 4, one per GPU. Type trainer.devices=auto"),
+        (["trainer=ddp", "trainer.devices=2"], 0, "trainer.devices=2, and each ml.g5.xlarge"),
+        (["trainer=fsdp"], 1, "trainer=fsdp divides a network over processes, and this job has one."),
+    ],
+)  # fmt: skip
+def test_processes_that_no_machine_starts_are_refused(
+    words: list[str], gpus: int, part: str
+) -> None:
+    (problem,) = broken_rules(study(*words), 5, gpus, None)
+    assert part in problem
+
+
+def test_the_processes_of_a_job_are_counted_and_told() -> None:
+    two = study("cloud.instance_count=2", "trainer=fsdp", "data.batch_size=30")
+    assert broken_rules(two, 5, 4, None) == []
+    assert of_machine(two, 4, one_job=False) == 4
+    assert in_words(two, 8) == "8 processes, fsdp: 3 or 4 of each batch's 30 photos each"
+    assert in_words(study(), 4) == "4 processes, ddp: 8 of each batch's 32 photos each"
+    assert in_words(study(), 1) == ""
+
+
+def test_a_study_inside_a_job_starts_the_processes_of_its_trials_itself() -> None:
+    plain, shared = study("hpo=true"), study("hpo=true", "trainer=ddp")
+    assert of_machine(plain, 4, one_job=True) == 1
+    assert of_machine(shared, 4, one_job=True) == 4
+    assert not started_by_container(plain.config.cloud, 4, one_job=True)
+    assert started_by_container(plain.config.cloud, 4, one_job=False)
+    request = build_request(plain, PLACE, replace(PAYLOAD, gpus=4), one_job=True)
+    assert "sagemaker_torch_distributed_enabled" not in request.body["HyperParameters"]
 
 
 @pytest.mark.parametrize(

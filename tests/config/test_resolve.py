@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from sagelight.config.compose import compose
 from sagelight.config.resolve import Loading, Machine, PhotoSizes, guard, resolve
 from sagelight.config.save import config_digest
+from sagelight.config.schema import Config
 from sagelight.config.verbs import parse_settings
 from sagelight.data.check import CheckSettings
 from sagelight.errors import ConfigError
+from sagelight.processes import Processes
 
 LAPTOP = Machine(cores=4, accelerator="cpu", fast_bf16=False, reason="CPU without AMX")
 SERVER = Machine(cores=64, accelerator="cuda", fast_bf16=True, reason="Ampere or later")
@@ -18,13 +21,20 @@ SERVER = Machine(cores=64, accelerator="cuda", fast_bf16=True, reason="Ampere or
 
 def test_every_auto_is_resolved_and_told() -> None:
     config = compose(["experiment=resnet18", "data.root=photos"])
-    # Those of the cloud and of studies are theirs to resolve; features of a full finetune, and the order of shards where
-    # there are none, are not worth a word.
+    # Those of the cloud and of studies are theirs to resolve; features of a full finetune, the order of shards where there
+    # are none, and one process are not worth a word.
     before = {
         name
         for name, value in _flat(asdict(config)).items()
         if value == "auto" and not name.startswith("cloud.")
-    } - {"resume", "hpo.backend", "features.cache", "data.shuffle_shards"}
+    } - {
+        "resume",
+        "hpo.backend",
+        "features.cache",
+        "data.shuffle_shards",
+        "trainer.strategy",
+        "trainer.devices",
+    }
     told = {choice.name for choice in resolve(config, LAPTOP, 1000)}
     assert told == before
     config.resume = "off"
@@ -140,6 +150,38 @@ def test_what_a_person_said_is_kept() -> None:
     config = compose(["data.num_workers=3", "data.resize_size=40", "run_dir=here"])
     resolve(config, LAPTOP, 1000)
     assert (config.data.num_workers, config.data.resize_size, config.run_dir) == (3, 40, "here")
+
+
+@pytest.mark.parametrize(
+    ("words", "processes", "values", "told"),
+    [
+        ([], Processes(), ("ddp", 1), ""),
+        ([], Processes(5, 8, 1, 4), ("ddp", 4), "processes of this machine, of 8"),
+        (["trainer=fsdp"], Processes(0, 4, 0, 4), ("fsdp", 4), "processes of this machine, of 4"),
+        (["trainer=ddp"], Processes(), ("ddp", 1), "a CPU; trainer.devices=2 starts two"),
+        (["trainer.devices=2"], Processes(1, 2, 1, 2), ("ddp", 2), ""),
+    ],
+)
+def test_processes_are_those_that_were_started(
+    words: list[str], processes: Processes, values: tuple[str, int], told: str
+) -> None:
+    config = compose(words)
+    reasons = {c.name: c.reason for c in resolve(config, replace(LAPTOP, processes=processes), 9)}
+    assert (config.trainer.strategy, config.trainer.devices) == values
+    assert reasons.get("trainer.devices", "") == told
+    assert config_digest(config) == config_digest(_alone(config))
+
+
+def _alone(config: Config) -> Config:
+    """The same run by one process."""
+    other = deepcopy(config)
+    other.trainer.strategy, other.trainer.devices = "ddp", 1
+    return other
+
+
+def test_more_processes_than_were_started_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"trainer.devices=3, and this training has 1 process"):
+        resolve(compose(["trainer.devices=3"]), LAPTOP, 1000)
 
 
 def test_run_dirs_of_one_second_do_not_collide() -> None:

@@ -105,6 +105,24 @@ def test_a_study_of_frozen_heads_is_rehearsed_as_one_job(
     assert tuned == [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_two_rehearsed_machines_train_what_one_process_does(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainer: str
+) -> None:
+    words = [*TINY, f"data.root={photos}", "callbacks.ema_decay=0", "trainer.max_epochs=2"]
+    job = [f"trainer={trainer}", "cloud=rehearsal", "cloud.instance_count=2", "debugger=off"]
+    there = tmp_path / "there"
+    assert cloud([*words, *job, f"run_dir={there}"]) == 0
+    said = capsys.readouterr().out
+    assert f"  as        2 processes, {trainer}: 4 of each batch's 8 photos each" in said
+    assert said.count("sagelight-metrics epoch=2 ") == 1
+
+    assert run(*words, "run_dir=here") == 0
+    assert figures(there) == pytest.approx(figures(Path("here")), abs=1e-4)
+    assert (there / "bundle" / "model.onnx").is_file()
+
+
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The variables that a rehearsal which stays has printed."""

@@ -332,3 +332,22 @@ def test_a_study_that_has_converged_ends(photos: Path) -> None:
     assert run(*words(photos, *more, *jobs)) == 0
     assert 20 <= len(rows()) <= 40
     assert set(states()) == {"Completed"}
+
+
+@pytest.mark.slow
+def test_trials_of_two_processes_are_trials_like_any(photos: Path) -> None:
+    more = [*WHOLE, RATES, "trainer.max_epochs=2", "hpo.max_jobs=3", "hpo.strategy=random"]
+    small = ["data.batch_size=8", "augment=upright"]
+    assert run(*words(photos, *more, *small, folder="one")) == 0
+    two = [*more, *small, "trainer=ddp", "trainer.devices=2", "hpo.early_stopping=false"]
+    assert run(*words(photos, *two, folder="two")) == 0
+    assert states("two") == ["Completed"] * 3
+    ours, theirs = rows("two"), rows("one")
+    assert [row["optimizer.lr"] for row in ours] == [row["optimizer.lr"] for row in theirs]
+    assert [float(row["objective"]) for row in ours] == pytest.approx(
+        [float(row["objective"]) for row in theirs], abs=1e-4
+    )
+    # One folder for all, and nothing beside it.
+    assert not Path("runs").exists()
+    assert list(Path("two/trials").iterdir()) == []
+    assert {path.name for path in Path("two/logs").iterdir()} == {"1.txt", "2.txt", "3.txt"}

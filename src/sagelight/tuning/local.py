@@ -17,7 +17,9 @@ from sagelight.cores import usable_cores
 from sagelight.data.prepare import open_index
 from sagelight.errors import ConfigError, RunError, SagelightError
 from sagelight.features.batching import batch_of, trains_in_batches
+from sagelight.processes import is_member
 from sagelight.training.run import locked
+from sagelight.training.together import asks_several
 from sagelight.tuning.pool import (
     Computed,
     Died,
@@ -85,6 +87,11 @@ def run_study(study: Study, scratch: Path | None = None) -> StudyOutcome:
 
 def _refuse(study: Study) -> None:
     hpo = study.config.hpo
+    if is_member():
+        raise ConfigError(
+            "torchrun starts the processes of one training, and a study starts those of its trials itself. "
+            "Type the same command without torchrun, with trainer=ddp for trials of several processes."
+        )
     if hpo.backend in ("job", "tuner"):
         raise ConfigError(
             f"hpo.backend={hpo.backend} is for SageMaker. Type python launch/sagemaker.py, or hpo.backend=local."
@@ -192,7 +199,9 @@ class _Engine:
 
     def _slots(self) -> int:
         computing = any(worker.task.kind == "features" for worker in self._pool.workers)
-        return 1 if computing else self._hpo.max_parallel_jobs
+        # The processes of one trial take every GPU, or the cores.
+        several = any(asks_several(trial.config) for trial in self._running.values())
+        return 1 if computing or several else self._hpo.max_parallel_jobs
 
     def _ended(self) -> bool:
         return self._proposals.remaining() == 0 or self._over()

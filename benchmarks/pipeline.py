@@ -7,6 +7,7 @@ The photos are pieces of scikit-learn's two, with noise: as many of 500 x 375 pi
 
 - peer: torchvision's ImageFolder, its transforms on Pillow pictures, float32 and normalised, as its references do it;
 - ours: the loaders of a training, uint8, which the device normalises; with the same crops and mirroring;
+- ours resized: the same from the resized cache, which is built before it is measured;
 - decode: every photo by torchvision's decoder, and nothing else.
 
 All ways take turns in every round, and who is first changes. What counts is CPU time of the process; printed are the median
@@ -28,6 +29,7 @@ from typing import Any
 
 import torch
 from pipeline_photos import PhotoSet, large_photos, photos_of, usual_photos
+from resized import cache_ways
 from serving_bundle import MEAN, STD, machine, target
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -64,6 +66,8 @@ TARGETS = [
     Target("ours, evaluation", "peer, evaluation", USUAL, 2.2),
     Target("ours, training", "peer, training", LARGE, 5),
     Target("ours, evaluation", "peer, evaluation", LARGE, 5),
+    Target("ours resized, training", "peer, training", USUAL, 6),
+    Target("ours resized, evaluation", "peer, evaluation", USUAL, 50),
     Target("ours, training", "decode", USUAL, 0.5),
     Target("ours, evaluation", "decode", USUAL, 0.5),
 ]
@@ -122,6 +126,7 @@ WAYS: dict[str, Way] = {
     "peer, evaluation": peer(varied=False),
     "ours, evaluation": ours_in_evaluation,
     "decode": decode,
+    **cache_ways(),
 }
 
 

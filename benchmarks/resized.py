@@ -127,7 +127,7 @@ def resized(photos: list[Path], scratch: Path) -> dict[str, Pass]:
 
 
 def cache_ways() -> dict[str, Callable[[Any, int], float]]:
-    """The cache's loaders of a training for benchmarks/pipeline.py: processor seconds of a pass, by way.
+    """The cache's loaders of a training for benchmarks/pipeline.py: photos a processor second, by way.
 
     Each takes a set of photos, whose `root` has a folder for each split, and the number of the epoch. The cache is
     built beside the photos at the first call, which is not to be counted.
@@ -152,13 +152,13 @@ def cache_ways() -> dict[str, Callable[[Any, int], float]]:
     def training(photos: Any, number: int) -> float:
         loader = opened(photos.root).train_dataloader()
         loader.batch_sampler.sampler.set_epoch(number)  # type: ignore[union-attr]
-        return Pass(lambda: _drain(loader)).seconds()
+        return len(loader.dataset) / Pass(lambda: _drain(loader)).seconds()  # type: ignore[arg-type]
 
     def evaluation(photos: Any, number: int) -> float:
         loader = opened(photos.root).val_dataloader()
-        return Pass(lambda: _drain(loader), EVAL_PASSES).seconds()
+        return len(loader.dataset) / Pass(lambda: _drain(loader), EVAL_PASSES).seconds()  # type: ignore[arg-type]
 
-    return {"cache, training": training, "cache, evaluation": evaluation}
+    return {"ours resized, training": training, "ours resized, evaluation": evaluation}
 
 
 def measured(theirs: dict[str, Pass], ours: dict[str, Pass], rounds: int) -> list[dict[str, float]]:

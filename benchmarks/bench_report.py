@@ -1,0 +1,133 @@
+"""What the peers' seconds come to: rates, ratios with their spread, targets."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench_plan import BASELINE, OURS, Running
+from serving_bundle import target
+
+MEASURES = {
+    "pipeline": "loading the training photos, in normalised batches",
+    "frozen": "one epoch of the head, on a backbone that stays as it is",
+    "full": "one epoch of everything",
+    "five": "five epochs of the head, from the command to the last",
+    "start": "from the start of the process to the first backward",
+}
+CACHED, PURE = "sagelight cached", "pure step"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Another's seconds over ours at one measure, over the rounds: above 1 ours is faster."""
+
+    peer: str
+    measure: str
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All ratios, and each peer's figures by measure; `clock` is what was compared."""
+
+    clock: str
+    ratios: list[Ratio]
+    rows: list[dict[str, Any]]
+
+    def ratio(self, peer: str, measure: str) -> Ratio | None:
+        return next((r for r in self.ratios if (r.peer, r.measure) == (peer, measure)), None)
+
+
+def report(peers: Sequence[Running], imports: list[dict[str, Any]], clock: str) -> Report:
+    """Ratios of the same round each, by `clock`: seconds or processor_seconds."""
+    found = {peer.kind.name: peer.found for peer in peers}
+    if imports:
+        found["imports alone"] = {"start": imports}
+    mine, ratios, rows = found[OURS], [], []
+    for name, by_measure in found.items():
+        for measure, answers in by_measure.items():
+            rows.append(_row(name, measure, answers))
+            if name != OURS and measure in mine:
+                pairs = zip(answers, mine[measure], strict=True)
+                each = [theirs[clock] / ours[clock] for theirs, ours in pairs]
+                ratios.append(Ratio(name, measure, statistics.median(each), min(each), max(each)))
+    return Report(clock, ratios, rows)
+
+
+def show(found: Report) -> None:
+    """Tables of rates and of ratios, on stdout."""
+    for measure in [
+        measure for measure in MEASURES if any(r.measure == measure for r in found.ratios)
+    ]:
+        print(f"\n{measure}: {MEASURES[measure]}")
+        for row in (row for row in found.rows if row["measure"] == measure):
+            rate = f"{row['photos_per_second']:8.1f} photos/s" if row["photos"] else " " * 17
+            ratio = found.ratio(row["peer"], measure)
+            times = f"  takes {ratio} times ours" if ratio else ""
+            print(
+                f"  {row['peer']:<25}{row['seconds']:8.2f} s{row['processor_seconds']:8.2f} processor s{rate}{times}"
+            )
+
+
+def targets(found: Report, units: str) -> list[dict[str, Any]]:
+    """The issue's figures against the plain loop, for a CPU with `units`: avx2, avx512 or amx."""
+    print(f"\nagainst the {BASELINE}, {units}")
+    wanted = [
+        (OURS, "pipeline", {"avx2": 1.8, "avx512": 1.8, "amx": 1.8}),
+        (OURS, "frozen", {"avx2": 1.0, "avx512": 1.5, "amx": 4.5}),
+        (OURS, "full", {"avx2": 1.0, "avx512": 1.15, "amx": 3.0}),
+        (CACHED, "five", {"avx2": 8.0, "avx512": 8.0, "amx": 25.0}),
+    ]
+    listed = []
+    for peer, measure, least in wanted:
+        base, cached = found.ratio(BASELINE, measure), found.ratio(peer, measure)
+        if base is not None and (peer == OURS or cached is not None):
+            times = base.median / (cached.median if cached and peer != OURS else 1)
+            listed.append(target(f"{measure}, {peer}", times, least=least[units]))
+    imports = found.ratio("imports alone", "start")
+    if imports is not None:
+        listed.append(target("start over the imports alone", 1 / imports.median, most=1.35))
+    return listed
+
+
+def shares(found: Report) -> dict[str, float]:
+    """Ours at `full` as a share of the pure step's rate, and both as shares of the device's matrix rate."""
+    rows = {row["peer"]: row for row in found.rows if row["measure"] == "full"}
+    if OURS not in rows or PURE not in rows:
+        return {}
+    mine, pure = rows[OURS], rows[PURE]
+    per_photo = pure["operations_a_photo"] / pure["matrix_rate"]
+    shares = {
+        "ours, of the pure step": mine["photos_per_second"] / pure["photos_per_second"],
+        "ours, of the matrix rate": mine["photos_per_second"] * per_photo,
+        "pure step, of the matrix rate": pure["photos_per_second"] * per_photo,
+    }
+    if "gpu_utilisation" in mine:
+        shares["ours, the GPU's utilisation"] = mine["gpu_utilisation"] / 100
+    print()
+    for name, share in shares.items():
+        print(f"  {100 * share:5.1f} %  {name}")
+    return shares
+
+
+def _row(name: str, measure: str, answers: list[dict[str, Any]]) -> dict[str, Any]:
+    numbers = {
+        key: statistics.median(answer[key] for answer in answers)
+        for key, value in answers[0].items()
+        if isinstance(value, int | float) and all(key in answer for answer in answers)
+    }
+    return {
+        "peer": name,
+        "measure": measure,
+        **numbers,
+        "photos_per_second": numbers["photos"] / numbers["seconds"],
+        "rounds": [{k: v for k, v in answer.items() if k != "does"} for answer in answers],
+    }

@@ -43,7 +43,7 @@ Loader = DataLoader[Photo | Unreadable]
 class PhotoDataModule(pl.LightningDataModule):
     """Batches of uint8 photos: varied and shuffled for training, preprocessed as served for the rest.
 
-    Validation while training goes on takes the sooner way to nearly those pixels; every figure that is kept, and the
+    Validation while training goes on takes the sooner way to nearly those pixels, unless `exact_validation`; every figure that is kept, and the
     features of a frozen backbone, come from `eval_loader` and `photo_loader`, bit for bit as served.
 
     With several processes a batch is that of all of them together, and each loads its share.
@@ -57,6 +57,8 @@ class PhotoDataModule(pl.LightningDataModule):
         preprocessing: Preprocessing,
         seed: int,
         processes: Processes = Processes(),  # noqa: B008, it is frozen
+        *,
+        exact_validation: bool = False,
     ) -> None:
         super().__init__()
         self.index = index
@@ -65,6 +67,7 @@ class PhotoDataModule(pl.LightningDataModule):
         self.augment = augment
         self.seed = seed
         self.processes = processes
+        self.exact_validation = exact_validation
         self._served: dict[str, Dataset[Photo | Unreadable]] = {}
         self._resized: ResizedCache | None = None
         photos = len(index.splits["train"])
@@ -146,7 +149,9 @@ class PhotoDataModule(pl.LightningDataModule):
         size = int(self.settings.eval_batch_size)
         batches = BatchSampler(positions, size, drop_last=False)
         share: Shares[int] = Shares(batches, self.processes.rank, self.processes.size)
-        return self._loader(self.dataset("validation", exact=False), batch_sampler=share)
+        return self._loader(
+            self.dataset("validation", exact=self.exact_validation), batch_sampler=share
+        )
 
     def eval_loader(self, split: str) -> Loader:
         """Every photo of a split once, in order."""

@@ -250,7 +250,14 @@ def build(
     pl.seed_everything(config.seed, workers=False, verbose=False)
     preprocessing = choose_preprocessing(config.data, index)
     data = PhotoDataModule(
-        index, config.data, config.augment, preprocessing, config.seed, processes
+        index,
+        config.data,
+        config.augment,
+        preprocessing,
+        config.seed,
+        processes,
+        # A head's figures are the same whether its features are computed once or anew.
+        exact_validation=config.finetune.name == "head",
     )
     data.open_cache()
     if processes.size > 1 and config.trainer.strategy == "fsdp":

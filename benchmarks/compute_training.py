@@ -190,7 +190,7 @@ def _train(config: Config, folder: Path, model: Any, data: Any, callbacks: list[
 def _bare(model: Any, config: Config) -> Step:
     network = copy.deepcopy(model.network).train()
     groups = parameter_groups(network, config.finetune, config.optimizer)
-    optimizer = build_optimizer(groups, config.optimizer, fuses(config.trainer))
+    optimizer = build_optimizer(groups, config.optimizer, fuses(groups, config.trainer))
 
     def step(images: Tensor, targets: Tensor) -> None:
         optimizer.zero_grad()

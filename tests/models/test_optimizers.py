@@ -79,4 +79,13 @@ def test_a_training_goes_on_from_a_checkpoint_of_many_kernels() -> None:
     ],
 )
 def test_one_kernel_only_where_it_can_be(settings: TrainerSettings, fused: bool) -> None:
-    assert fuses(settings) == fused
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(2))]}]
+    assert fuses(groups, settings) == fused
+
+
+def test_weights_divided_over_processes_are_moved_one_by_one() -> None:
+    class Part(torch.nn.Parameter):
+        """As DTensor is one: a parameter, of another class."""
+
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(2)), Part(torch.zeros(2))]}]
+    assert not fuses(groups, TrainerSettings(accelerator="cuda"))

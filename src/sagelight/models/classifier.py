@@ -108,7 +108,8 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         groups = parameter_groups(self.network, self.config.finetune, self.config.optimizer)
-        optimizer = build_optimizer(groups, self.config.optimizer, fuses(self.config.trainer))
+        fused = fuses(groups, self.config.trainer)
+        optimizer = build_optimizer(groups, self.config.optimizer, fused)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, rate_scale(self.config.schedule, steps))
         return {

@@ -50,12 +50,14 @@ def _decay_split(
     return groups
 
 
-def fuses(trainer: TrainerSettings) -> bool:
-    """Whether one kernel may move all weights: not on Apple's GPUs, and not where Lightning, because such a kernel
-    can also undo the scale of 16-bit gradients, refuses to clip them.
+def fuses(groups: list[dict[str, Any]], trainer: TrainerSettings) -> bool:
+    """Whether one kernel may move all weights: not on Apple's GPUs, not where weights are divided over processes, which
+    SGD's kernel does not know, and not where Lightning, because such a kernel can also undo the scale of 16-bit
+    gradients, refuses to clip them.
     """
+    whole = all(type(each) is nn.Parameter for group in groups for each in group["params"])
     clips_halves = trainer.gradient_clip_val > 0 and trainer.precision != "32-true"
-    return trainer.accelerator in ("cpu", "cuda") and not clips_halves
+    return whole and trainer.accelerator in ("cpu", "cuda") and not clips_halves
 
 
 def build_optimizer(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from exporting import traced_once
 from sagelight.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +33,8 @@ TINY = [
 
 def run(*words: str) -> int:
     """Run a command in this process."""
-    return main(list(words))
+    with traced_once():
+        return main(list(words))
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:

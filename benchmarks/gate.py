@@ -218,7 +218,10 @@ def main() -> None:
         profile.runcall(_in_scratch)
         pstats.Stats(profile).sort_stats("cumulative").print_stats(r"sagelight|torch|PIL", 40)
         return
-    found, limits = [_in_scratch() for _ in range(int(options.get("repeat", "1")))], read_limits()
+    found, limits = [], read_limits()
+    for _ in range(int(options.get("repeat", "1"))):
+        found.append(_in_scratch())
+        print("  ".join(f"{name} {ratio:.3f}" for name, ratio in found[-1].items()), flush=True)
     for name, limit in limits.items():
         values = sorted(each[name] for each in found)
         shown = f"{values[0]:.3f}, {statistics.median(values):.3f}, {values[-1]:.3f}"

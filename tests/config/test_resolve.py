@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sagelight.config.compose import compose
-from sagelight.config.resolve import Machine, guard, resolve
+from sagelight.config.resolve import Loading, Machine, guard, resolve
+from sagelight.config.save import config_digest
 from sagelight.config.verbs import parse_settings
 from sagelight.data.check import CheckSettings
 from sagelight.errors import ConfigError
@@ -55,19 +56,41 @@ def test_features_are_cached_where_nothing_else_changes(
 
 
 @pytest.mark.parametrize(
-    ("machine", "photos", "size", "workers"),
+    ("machine", "photos", "milliseconds", "workers", "reason"),
     [
-        (LAPTOP, 1000, 224, 4),
-        (SERVER, 1000, 224, 8),
-        (LAPTOP, 100, 224, 0),
-        (LAPTOP, 1000, 32, 0),
-        (Machine(1, "cpu", False, ""), 1000, 224, 0),
+        (LAPTOP, 1000, 1.25, 4, "1.2 ms a photo, 4 cores"),
+        (SERVER, 10_000, 1.25, 8, "1.2 ms a photo, 64 cores"),
+        (LAPTOP, 100, 1.25, 0, "1.2 ms a photo: an epoch's are loaded in 0.1 s"),
+        (LAPTOP, 100, 90.0, 4, "90 ms a photo, 4 cores"),
+        (Machine(1, "cpu", False, ""), 1000, 1.25, 0, "one core"),
     ],
 )
-def test_loader_processes(machine: Machine, photos: int, size: int, workers: int) -> None:
-    config = compose(["experiment=resnet18", f"data.image_size={size}"])
-    resolve(config, machine, photos)
+def test_loader_processes(
+    machine: Machine, photos: int, milliseconds: float, workers: int, reason: str
+) -> None:
+    config = compose(["experiment=resnet18"])
+    told = resolve(config, machine, photos, Loading(milliseconds, milliseconds, 0.1))
     assert config.data.num_workers == workers
+    assert reason in {choice.reason for choice in told if choice.name == "data.num_workers"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "longest", "prefetch", "pin"), [(LAPTOP, 2.0, 2, "off"), (SERVER, 95.0, 4, "on")]
+)
+def test_batches_ready_and_pinned(
+    machine: Machine, longest: float, prefetch: int, pin: str
+) -> None:
+    config = compose(["experiment=resnet18"])
+    resolve(config, machine, 1000, Loading(1.5, longest, 0.1))
+    assert (config.data.prefetch, config.data.pin_memory) == (prefetch, pin)
+
+
+def test_how_photos_are_loaded_is_no_part_of_what_a_run_is() -> None:
+    here, there = (compose(["experiment=resnet18", "data.root=x", "run_dir=y"]) for _ in range(2))
+    resolve(here, LAPTOP, 1000, Loading(1.5, 2.0, 0.1))
+    resolve(there, LAPTOP, 1000, Loading(0.1, 2.0, 0.1))
+    assert here.data.num_workers != there.data.num_workers
+    assert config_digest(here) == config_digest(there)
 
 
 def test_bf16_only_where_the_hardware_gains() -> None:

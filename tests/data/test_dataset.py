@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.data.augment import batch_transform, class_weights, training_transform
@@ -16,6 +17,7 @@ from sagelight.data.dataset import (
     collate,
     derived_seed,
 )
+from sagelight.data.decoding import decode_view
 from sagelight.data.index import index_images
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.settings import AugmentSettings, DataSettings
@@ -29,7 +31,14 @@ STRONG = AugmentSettings(
 
 
 def module(photos: Path, augment: AugmentSettings = STRONG, **settings: object) -> PhotoDataModule:
-    values = {"image_size": 20, "batch_size": 6, "eval_batch_size": 5, "num_workers": 0} | settings
+    values = {
+        "image_size": 20,
+        "batch_size": 6,
+        "eval_batch_size": 5,
+        "num_workers": 0,
+        "prefetch": 2,
+    }
+    values |= settings
     data = DataSettings(root=str(photos), **values)  # type: ignore[arg-type]
     return PhotoDataModule(index_images(photos), data, augment, SPEC, seed=3)
 
@@ -61,6 +70,33 @@ def test_evaluation_batches_are_every_photo_once_in_order(photos: Path) -> None:
     sample = data.index.splits["validation"][0]
     assert torch.equal(batches[0].images[0], torch.from_numpy(SPEC(photos / sample.path)))
     assert batches[0].images.dtype == torch.uint8
+
+
+def test_validation_while_training_is_the_same_within_a_level(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glanced = 0
+
+    def counting(source: bytes | Path, preprocessing: Preprocessing) -> torch.Tensor:
+        nonlocal glanced
+        glanced += 1
+        return decode_view(source, preprocessing)
+
+    monkeypatch.setattr("sagelight.data.sources.decode_view", counting)
+    data = module(photos)
+    exact = torch.cat([batch.images for batch in data.eval_loader("validation")]).float()
+    quick = torch.cat([batch.images for batch in data.val_dataloader()]).float()
+    assert (exact - quick).abs().max() <= 1
+    assert (exact - quick).abs().mean() <= 0.01
+    assert glanced == len(exact)
+    with_pillow = module(photos, decoder="pillow").val_dataloader()
+    assert torch.equal(torch.cat([batch.images for batch in with_pillow]).float(), exact)
+    assert glanced == len(exact)
+
+
+def test_batches_lie_in_memory_as_convolutions_read_them(photos: Path) -> None:
+    batch = next(iter(module(photos, augment=AugmentSettings()).train_dataloader()))
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_sampler_covers_every_photo_each_epoch() -> None:
@@ -120,6 +156,19 @@ def test_every_augmentation_gives_the_asked_size() -> None:
         photo = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
         out = transform(photo)
         assert (out.shape, out.dtype) == ((3, 20, 20), torch.uint8)
+
+
+def test_crops_are_torchvisions_whatever_the_layout_of_memory() -> None:
+    settings = AugmentSettings(horizontal_flip=0)
+    reference = v2.RandomResizedCrop(20, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3))
+    for seed, size in enumerate(((7, 300), (200, 40), (20, 20), (61, 83))):
+        photo = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+        inner = photo.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        for layout in (photo, inner):
+            torch.manual_seed(seed)
+            expected = reference(layout)
+            torch.manual_seed(seed)
+            assert torch.equal(training_transform(settings, 20)(layout), expected)
 
 
 @pytest.mark.parametrize("alphas", [(0.2, 0.0), (0.0, 1.0), (0.2, 1.0)])

@@ -65,11 +65,11 @@ def decode(source: bytes | str | Path) -> Image.Image:
         UnreadableImageError: not an image of a known format, truncated, more than 120 million
             pixels, or more than 100 times as long as wide.
     """
-    _ignore_remarks()
+    ignore_remarks()
     try:
         file = BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(file, formats=FORMATS) as image:
-            _refuse_size(*image.size)
+            refuse_size(*image.size)
             image.load()
             return upright_rgb(image)
     except UnreadableImageError:
@@ -83,29 +83,32 @@ def decode(source: bytes | str | Path) -> Image.Image:
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """An image of any mode as `decode` gives it; giving it twice changes nothing."""
-    turn = _turn(image)
+    turn = orientation(image)
     picture = _to_rgb(image if turn is None else image.transpose(turn))
     # An orientation that stayed here would be applied again.
     picture.info = {}
     return picture
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+def orientation(image: Image.Image) -> Image.Transpose | None:
+    """What makes an image upright, as its metadata say; None where it is."""
     try:
-        orientation: Any = image.getexif().get(ORIENTATION)
-        return TURNS.get(orientation)
+        number: Any = image.getexif().get(ORIENTATION)
+        return TURNS.get(number)
     except DECODE_ERRORS:
         return None  # Damaged metadata spoils no pixel.
 
 
-def _ignore_remarks() -> None:
+def ignore_remarks() -> None:
+    """Keep Pillow from warning of what spoils no pixel."""
     # Pillow's remarks (odd metadata, many pixels) concern none of the pixels. The filter stays:
     # catch_warnings of one thread undoes that of another.
     if PILLOW_IGNORED not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _refuse_size(width: int, height: int) -> None:
+def refuse_size(width: int, height: int) -> None:
+    """Raise UnreadableImageError for a size that no photo has."""
     if width * height > MAX_PIXELS:
         raise UnreadableImageError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
     if max(width, height) > MAX_ASPECT * min(width, height):
@@ -146,18 +149,23 @@ class Preprocessing:
                 f"resize_size {self.resize_size}"
             )
 
-    def resize(self, image: Image.Image) -> Image.Image:
-        """Scale the short side to `resize_size` pixels, as torchvision's `Resize` rounds."""
-        width, height = image.size
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """The size that makes the short side `resize_size` pixels, as torchvision's `Resize` rounds."""
         short, long = min(width, height), max(width, height)
         scaled = int(self.resize_size * long / short)
-        size = (self.resize_size, scaled) if width <= height else (scaled, self.resize_size)
-        return image.resize(size, Image.Resampling.BILINEAR)
+        return (self.resize_size, scaled) if width <= height else (scaled, self.resize_size)
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        """Scale the short side to `resize_size` pixels."""
+        return image.resize(self.scaled(*image.size), Image.Resampling.BILINEAR)
+
+    def corner(self, width: int, height: int) -> tuple[int, int]:
+        """Left and top of the centred square in a picture of that size."""
+        return round((width - self.image_size) / 2.0), round((height - self.image_size) / 2.0)
 
     def crop(self, image: Image.Image) -> Image.Image:
         """The centred square, placed as torchvision's `CenterCrop` rounds."""
-        left = round((image.width - self.image_size) / 2.0)
-        top = round((image.height - self.image_size) / 2.0)
+        left, top = self.corner(image.width, image.height)
         return image.crop((left, top, left + self.image_size, top + self.image_size))
 
     def __call__(self, source: bytes | str | Path | Image.Image) -> NDArray[np.uint8]:

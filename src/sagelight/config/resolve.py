@@ -12,10 +12,9 @@ from sagelight.config.setting import AUTO, assign, lookup, walk
 from sagelight.errors import ConfigError
 from sagelight.features.settings import reason_against
 
-# Below this, starting loader processes costs more than the decoding that they take over.
-SMALL_SIDE = 64
-SMALL_SET = 256
 MOST_WORKERS = 8
+# A photo that takes so many times the mean holds up its batch, and with few batches ready, training.
+UNEVEN = 4
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,23 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Loading:
+    """What decides how photos are loaded.
+
+    Attributes:
+        mean_ms, longest_ms: for one training photo, of those that were timed.
+        start_seconds: for one loader process.
+    """
+
+    mean_ms: float = 0
+    longest_ms: float = 0
+    start_seconds: float = 0
+
+
+NO_LOADING = Loading()
+
+
+@dataclass(frozen=True)
 class Choice:
     """One decided `auto`: the setting, its value, and why."""
 
@@ -37,7 +53,9 @@ class Choice:
     reason: str
 
 
-def resolve(config: Config, machine: Machine, training_photos: int) -> list[Choice]:
+def resolve(
+    config: Config, machine: Machine, training_photos: int, loading: Loading = NO_LOADING
+) -> list[Choice]:
     """Replace every `auto` but that of `resume` in place, and tell what was chosen and why.
 
     Raises:
@@ -45,7 +63,8 @@ def resolve(config: Config, machine: Machine, training_photos: int) -> list[Choi
     """
     choices = [
         *_run_dir(config),
-        *_data(config, machine, training_photos),
+        *_data(config),
+        *_loading(config, machine, training_photos, loading),
         *_arithmetic(config, machine),
         *_features(config),
         *_rest(config),
@@ -81,33 +100,53 @@ def _run_dir(config: Config) -> list[Choice]:
     return [Choice("run_dir", folder.as_posix(), "a new folder")]
 
 
-def _data(config: Config, machine: Machine, photos: int) -> list[Choice]:
+def _data(config: Config) -> list[Choice]:
     data, choices = config.data, []
     if data.resize_size == AUTO:
         size = resolved_resize_size(AUTO, data.image_size)
         choices.append(Choice("data.resize_size", size, "256:224 of data.image_size"))
     if data.eval_batch_size == AUTO:
         choices.append(Choice("data.eval_batch_size", 2 * data.batch_size, "twice data.batch_size"))
-    if data.num_workers == AUTO:
-        choices.append(Choice("data.num_workers", *_workers(data.image_size, machine, photos)))
     return choices
 
 
-def _workers(image_size: int, machine: Machine, photos: int) -> tuple[int, str]:
-    if image_size <= SMALL_SIDE:
-        return 0, "small photos"
-    if photos < SMALL_SET:
-        return 0, "few photos"
+def _loading(config: Config, machine: Machine, photos: int, loading: Loading) -> list[Choice]:
+    data, choices = config.data, []
+    if data.num_workers == AUTO:
+        choices.append(Choice("data.num_workers", *_workers(machine, photos, loading)))
+    if data.prefetch == AUTO:
+        uneven = loading.longest_ms > UNEVEN * loading.mean_ms
+        reason = f"the slowest photo takes {loading.longest_ms:.0f} ms" if uneven else "even photos"
+        choices.append(Choice("data.prefetch", 4 if uneven else 2, reason))
+    if data.pin_memory == AUTO:
+        copied = _accelerator(config, machine) == "cuda"
+        reason = "copied to a GPU" if copied else "no GPU copies from it"
+        choices.append(Choice("data.pin_memory", "on" if copied else "off", reason))
+    return choices
+
+
+def _workers(machine: Machine, photos: int, loading: Loading) -> tuple[int, str]:
     if machine.cores < 2:
         return 0, "one core"
-    return min(machine.cores, MOST_WORKERS), f"{machine.cores} cores"
+    workers = min(machine.cores, MOST_WORKERS)
+    epoch = photos * loading.mean_ms / 1000
+    took = f"{loading.mean_ms:.2g} ms a photo"
+    # Training and validation each have their own.
+    if epoch < 2 * workers * loading.start_seconds:
+        return 0, f"{took}: an epoch's are loaded in {epoch:.1f} s"
+    # A single process is slower than none: what it gains is lost on the way back.
+    return workers, f"{took}, {machine.cores} cores"
+
+
+def _accelerator(config: Config, machine: Machine) -> str:
+    chosen = config.trainer.accelerator
+    return machine.accelerator if chosen == AUTO else chosen
 
 
 def _arithmetic(config: Config, machine: Machine) -> list[Choice]:
     trainer, choices = config.trainer, []
-    accelerator = trainer.accelerator
-    if accelerator == AUTO:
-        accelerator = machine.accelerator
+    accelerator = _accelerator(config, machine)
+    if trainer.accelerator == AUTO:
         choices.append(Choice("trainer.accelerator", accelerator, "what this machine has"))
     if trainer.precision == AUTO and config.features.cache != "off" and not reason_against(config):
         # A head costs nothing, and features are kept for runs on other machines.

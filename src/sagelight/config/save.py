@@ -18,6 +18,8 @@ from sagelight.files import write_text
 PLACE = ("name", "run_dir", "resume", "cloud", "debugger", "profiler")
 CHOOSING = ("metric", "direction")
 STORED = ("cache", "folder", "max_gb")
+# However photos are loaded, they are the same; and how is measured at each start.
+LOADED = ("num_workers", "prefetch", "pin_memory")
 
 
 def save(config: Config, path: Path) -> None:
@@ -38,7 +40,7 @@ def digest(values: dict[str, Any]) -> str:
         kept["features"] = {k: v for k, v in kept["features"].items() if k not in STORED}
     # Photos are told apart by their fingerprint. Photos and weights may lie elsewhere on another machine.
     if isinstance(kept.get("data"), dict):
-        kept["data"] = {k: v for k, v in kept["data"].items() if k != "root"}
+        kept["data"] = {k: v for k, v in kept["data"].items() if k != "root" and k not in LOADED}
     if isinstance(kept.get("model"), dict):
         kept["model"] = {**kept["model"], "weights": Path(str(kept["model"].get("weights"))).name}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from sagelight.data.settings import AugmentSettings
 
+# A photo that is reduced while it is decoded keeps so many times the pixels that its smallest crop is made of: with
+# that, the crop is within 45 dB of that of the whole photo, for photos with detail in every pixel.
+SPARE = 1.5
 FILL = [124, 116, 104]  # ImageNet's mean colour, where a rotation uncovers nothing.
 
 
 def training_transform(settings: AugmentSettings, image_size: int) -> v2.Transform:
     """uint8 (3, H, W) of any size to uint8 (3, image_size, image_size), drawn from torch's generator."""
     ratio = settings.crop_ratio
-    steps: list[v2.Transform] = [
-        v2.RandomResizedCrop(
-            image_size, scale=(settings.crop_scale, 1.0), ratio=(1 / ratio, ratio), antialias=True
-        )
-    ]
+    crop = v2.RandomResizedCrop(
+        image_size, scale=(settings.crop_scale, 1.0), ratio=(1 / ratio, ratio)
+    )
+    steps: list[v2.Transform] = [ResizedCrop(crop)]
     if settings.horizontal_flip > 0:
         steps.append(v2.RandomHorizontalFlip(settings.horizontal_flip))
     if settings.rotation > 0:
@@ -33,6 +39,31 @@ def training_transform(settings: AugmentSettings, image_size: int) -> v2.Transfo
     if settings.random_erasing > 0:
         steps.append(v2.RandomErasing(settings.random_erasing))
     return v2.Compose(steps)
+
+
+@dataclass(frozen=True)
+class ResizedCrop:
+    """What `drawn` makes of a photo, in two thirds of the time where its channels lie innermost in memory.
+
+    A crop of such a photo has gaps, and is resized channel by channel; a copy without gaps is resized at once, and
+    leaves channels innermost.
+    """
+
+    drawn: v2.RandomResizedCrop
+
+    def __call__(self, photo: Tensor) -> Tensor:
+        place = self.drawn.make_params([photo])
+        top, left, height, width = (place[key] for key in ("top", "left", "height", "width"))
+        crop = photo[:, top : top + height, left : left + width]
+        if photo.stride(0) == 1:
+            crop = crop.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        resized: Tensor = F.resize(crop, self.drawn.size, antialias=True)
+        return resized
+
+
+def least_side(settings: AugmentSettings, image_size: int) -> int:
+    """The short side in pixels that a photo needs, so that no crop is enlarged."""
+    return math.ceil(SPARE * image_size * math.sqrt(settings.crop_ratio / settings.crop_scale))
 
 
 def batch_transform(settings: AugmentSettings, classes: int) -> v2.Transform | None:

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from sagelight.bundle.preprocessing import Preprocessing
-from sagelight.data.augment import class_weights, training_transform
+from sagelight.data.augment import class_weights, least_side, training_transform
 from sagelight.data.dataset import (
     Batch,
     Draw,
@@ -37,6 +37,9 @@ Loader = DataLoader[Photo | Unreadable]
 
 class PhotoDataModule(pl.LightningDataModule):
     """Batches of uint8 photos: varied and shuffled for training, preprocessed as served for the rest.
+
+    Validation while training goes on takes the sooner way to nearly those pixels; every figure that is kept, and the
+    features of a frozen backbone, come from `eval_loader` and `photo_loader`, bit for bit as served.
 
     With several processes a batch is that of all of them together, and each loads its share.
     """
@@ -74,19 +77,21 @@ class PhotoDataModule(pl.LightningDataModule):
         """Let these stand for the photos of their splits, position by position."""
         self._served = dict(datasets)
 
-    def dataset(self, split: str) -> Dataset[Photo | Unreadable]:
+    def dataset(self, split: str, *, exact: bool = True) -> Dataset[Photo | Unreadable]:
         """What stands for the photos of a split in training and evaluation: themselves, unless others are served."""
-        return self._served.get(split) or self.photos(split)
+        return self._served.get(split) or self.photos(split, exact=exact)
 
-    def photos(self, split: str) -> PhotoDataset:
+    def photos(self, split: str, *, exact: bool = True) -> PhotoDataset:
         """The photos of a split; those of `train` are varied when drawn by the epoch sampler."""
         transform = None
         if split == "train":
             transform = training_transform(self.augment, self.settings.image_size)
-        return PhotoDataset(self._source(split), transform)
+        return PhotoDataset(self._source(split), transform, exact=exact)
 
     def _source(self, split: str) -> PhotoSource:
-        return PhotoFiles(self.index.root, self.index.splits[split], self.preprocessing)
+        samples, decoder = self.index.splits[split], self.settings.decoder
+        needed = least_side(self.augment, self.settings.image_size)
+        return PhotoFiles(self.index.root, samples, self.preprocessing, decoder, needed)
 
     def train_dataloader(self) -> Loader:
         dataset = self.dataset("train")
@@ -109,7 +114,8 @@ class PhotoDataModule(pl.LightningDataModule):
         positions = range(len(self.index.splits["validation"]))
         size = int(self.settings.eval_batch_size)
         batches = BatchSampler(positions, size, drop_last=False)
-        return self._loader(self.dataset("validation"), batch_sampler=self._share(batches))
+        dataset = self.dataset("validation", exact=False)
+        return self._loader(dataset, batch_sampler=self._share(batches))
 
     def _share(self, batches: BatchSampler) -> Shares[Draw | int]:
         return Shares(batches, self.processes.rank, self.processes.size)
@@ -131,7 +137,8 @@ class PhotoDataModule(pl.LightningDataModule):
             dataset,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            prefetch_factor=int(self.settings.prefetch) if workers else None,
+            pin_memory=self.settings.pin_memory == "on",
             collate_fn=collate,
             **batching,  # type: ignore[arg-type]
         )

@@ -38,8 +38,23 @@ class DataSettings:
     )
     num_workers: int | str = setting(
         "auto",
-        "Loader processes; auto is the number of cores, and 0 for small photos or sets.",
+        "Loader processes; auto times some photos, and takes one for each core unless an epoch's loading is soon done.",
         least=0,
+    )
+    prefetch: int | str = setting(
+        "auto",
+        "Batches that each loader process has ready; auto is 2, and 4 where some photos take far longer than most.",
+        least=1,
+    )
+    pin_memory: str = setting(
+        "auto",
+        "Load batches where a GPU can copy them from while it computes; auto is on with CUDA.",
+        choices=("auto", "on", "off"),
+    )
+    decoder: str = setting(
+        "torchvision",
+        "torchvision: JPEGs by its decoder, large ones at a part of their size; pillow: every photo in full, as served.",
+        choices=("torchvision", "pillow"),
     )
     normalize: str = setting(
         "imagenet",

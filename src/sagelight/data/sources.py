@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from sagelight.bundle.preprocessing import Preprocessing, decode
+from sagelight.data.decoding import as_tensor, decode_tensor, decode_view
 from sagelight.data.index import Sample
 
 
@@ -37,17 +38,42 @@ class PhotoSource(Protocol):
         """
 
 
+@runtime_checkable
+class ViewedSource(PhotoSource, Protocol):
+    """A source that has a sooner way to nearly the served pixels."""
+
+    def viewed(self, position: int) -> Tensor:
+        """What `served` gives, sooner: within a level, or within 45 dB where the photo is much larger.
+
+        Raises:
+            UnreadableImageError: it cannot be decoded.
+        """
+
+
 @dataclass(frozen=True)
 class PhotoFiles:
-    """A file for each photo, below `root`."""
+    """A file for each photo, below `root`.
+
+    Attributes:
+        decoder: `pillow` decodes every photo in full with Pillow; `torchvision` as `sagelight.data.decoding` says.
+        least_side: pixels of the short side that `photo` keeps, see `decode_tensor`.
+    """
 
     root: Path
     samples: list[Sample]
     preprocessing: Preprocessing
+    decoder: str = "torchvision"
+    least_side: int | None = None
 
     def photo(self, position: int) -> Tensor:
-        pixels: Tensor = F.pil_to_tensor(decode(self._path(position)))
-        return pixels
+        if self.decoder == "pillow":
+            return as_tensor(decode(self._path(position)))
+        return decode_tensor(self._path(position), self.least_side)
+
+    def viewed(self, position: int) -> Tensor:
+        if self.decoder == "pillow":
+            return torch.from_numpy(self.served(position))
+        return decode_view(self._path(position), self.preprocessing)
 
     def served(self, position: int) -> NDArray[np.uint8]:
         return self.preprocessing(self._path(position))

@@ -146,6 +146,8 @@ def _made_from(
         "image_size": config.data.image_size,
         # Training photos are cropped as training crops them, the others as serving does.
         "transform": asdict(config.augment) if varied else asdict(data.preprocessing),
+        # What training crops is decoded as training decodes it; all else is as served.
+        **({"decoder": config.data.decoder} if varied else {}),
         "views": views,
         "photos": photos_digest(data.index, split),
         "fingerprint": data.index.fingerprint,

@@ -19,12 +19,13 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from sagelight.config.resolve import Choice, guard, resolve
+from sagelight.config.resolve import NO_LOADING, Choice, Loading, guard, resolve
 from sagelight.config.save import save
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
 from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
+from sagelight.data.loading import time_loading
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.prepare import choose_preprocessing, open_index, without
 from sagelight.debugging.build import build_debugger, check_debugger
@@ -174,7 +175,8 @@ def _prepare(config: Config, processes: Processes) -> _Prepared:
     machine = probe()
     machine = replace(machine, cores=max(1, machine.cores // processes.local_size))
     folder_was_auto = config.run_dir == AUTO
-    choices = resolve(config, machine, len(index.splits["train"]))
+    loading = processes.once(lambda: _loading(config, index, machine.cores))
+    choices = resolve(config, machine, len(index.splits["train"]), loading)
     run = processes.once(lambda: choose_run(config, folder_was_auto, index.fingerprint))
     config.run_dir, config.resume = run.folder.as_posix(), str(run.checkpoint or "off")
     guard(config)
@@ -188,6 +190,14 @@ def _inspected(config: Config) -> tuple[ImageIndex, dict[str, Any]]:
     report = inspect_data(index, full=False)
     enforce(report, config.check)
     return without(index, set(report.unreadable)), report.to_dict()
+
+
+def _loading(config: Config, index: ImageIndex, cores: int) -> Loading:
+    if cores < 2 or AUTO not in (config.data.num_workers, config.data.prefetch):
+        return NO_LOADING
+    preprocessing = choose_preprocessing(replace(config.data, normalize="imagenet"), index)
+    data = PhotoDataModule(index, config.data, config.augment, preprocessing, config.seed)
+    return time_loading(data.photos("train"), config.seed)
 
 
 def _write_files(config: Config, prepared: _Prepared) -> None:

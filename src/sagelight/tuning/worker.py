@@ -31,7 +31,7 @@ from sagelight.training.machine import probe
 from sagelight.tuning.pool import Computed, Doing, Ended, Epoch, Task
 
 # Settings of the data that say how it is drawn, not what it is.
-LOADING = ("batch_size", "eval_batch_size", "num_workers", "sampler")
+LOADING = ("batch_size", "eval_batch_size", "num_workers", "prefetch", "pin_memory", "sampler")
 LOGS = "logs"
 SECONDS_BETWEEN_WORDS = 0.5
 T = TypeVar("T")

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def compose(overrides: Sequence[str]) -> Config:
 def compose_with_sweep(overrides: Sequence[str]) -> tuple[Config, dict[str, str]]:
     """As `compose`, with the sweep that conf/hpo declares: its settings, and Hydra's sweep text of each."""
     parsed = [_parse(text) for text in overrides]
-    ConfigStore.instance().store(name="schema", node=_schema())
+    _offer_schema()
     with _experiment_files(parsed) as (texts, search_path):
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -122,8 +123,15 @@ def parse_value(text: str) -> tuple[str, Any]:
     return override.key_or_group, override.value()
 
 
+@cache
+def _offer_schema() -> None:
+    """Hydra takes it into every composition as the choice `schema` of conf/train.yaml."""
+    ConfigStore.instance().store(name="schema", node=_schema())
+
+
+@cache
 def _schema() -> DictConfig:
-    """The typed configuration, in which a setting that is a mapping takes new entries."""
+    """The typed configuration, in which a setting that is a mapping takes new entries; merging copies it."""
     schema: DictConfig = OmegaConf.structured(Config)
     for name, field in walk(Config):
         if holds_entries(field):

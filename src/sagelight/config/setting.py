@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 AUTO = "auto"
@@ -77,12 +78,20 @@ def is_group(field: dataclasses.Field[Any]) -> bool:
 
 def walk(schema: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
     """Every setting below a dataclass (type or instance), as (dotted name, field), in order."""
+    for name, field in _settings(schema if isinstance(schema, type) else type(schema)):
+        yield prefix + name, field
+
+
+@cache
+def _settings(schema: type) -> tuple[tuple[str, dataclasses.Field[Any]], ...]:
+    """What `walk` gives: a configuration is composed with hundreds of looks at it."""
+    found: list[tuple[str, dataclasses.Field[Any]]] = []
     for field in dataclasses.fields(schema):
-        name = prefix + field.name
         if is_group(field):
-            yield from walk(field.default_factory, name + ".")
+            found += walk(field.default_factory, field.name + ".")
         else:
-            yield name, field
+            found.append((field.name, field))
+    return tuple(found)
 
 
 def holds_entries(field: dataclasses.Field[Any]) -> bool:
@@ -93,10 +102,16 @@ def holds_entries(field: dataclasses.Field[Any]) -> bool:
 
 def knows(schema: Any, dotted: str) -> bool:
     """Whether there is such a setting, or an entry of one that is a mapping, as `debugger.parameters.Overfit`."""
-    return any(
-        dotted == name or (holds_entries(field) and dotted.startswith(f"{name}."))
-        for name, field in walk(schema)
-    )
+    names, mappings = _names(schema if isinstance(schema, type) else type(schema))
+    return dotted in names or dotted.startswith(mappings)
+
+
+@cache
+def _names(schema: type) -> tuple[frozenset[str], tuple[str, ...]]:
+    """All settings, and what the entries of those that are mappings begin with."""
+    settings = _settings(schema)
+    mappings = tuple(f"{name}." for name, field in settings if holds_entries(field))
+    return frozenset(name for name, _ in settings), mappings
 
 
 def hints(schema: type, dotted: str) -> tuple[Any, ...]:

@@ -62,7 +62,7 @@ def _tell(found: Report, peers: list[Running], options: dict[str, str], describe
     output = Path(options["output"])
     output.parent.mkdir(parents=True, exist_ok=True)
     print(f"{machine()}, {time.strftime('%F %H:%M')}\n{described}")
-    does = {peer.kind.name: _does(peer) for peer in peers}
+    does = {peer.kind.name: " ".join([_does(peer), *peer.kind.words]) for peer in peers}
     print(*(f"  {name}: {text}" for name, text in does.items()), sep="\n")
     show(found)
     content = {
@@ -98,7 +98,11 @@ def _kinds(options: dict[str, str]) -> list[Kind]:
     for name in wanted:
         if name not in known:
             raise SystemExit(f"error: peers={name}: choose among {', '.join(known)}.")
+    measures = set(options["measures"].split(","))
+    if unknown := measures - MEASURES.keys():
+        raise SystemExit(f"error: measures={unknown.pop()}: choose among {', '.join(MEASURES)}.")
     kinds = [kind for kind in KINDS if kind.name in wanted or kind.name == OURS]
+    kinds = [kind for kind in kinds if measures & set(kind.measures)]
     absent = [kind.name for kind in kinds if kind.theirs and not THEIRS.exists()]
     if absent:
         print(f"left out: {', '.join(absent)}; `make peers` installs them", file=sys.stderr)

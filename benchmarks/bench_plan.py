@@ -43,7 +43,7 @@ class Kind:
 KINDS = (
     Kind(OURS, "ours"),
     # Where photos do not vary their features are computed once: the same command with augment=none.
-    Kind("sagelight, augment=none", "ours", ("frozen", "five"), ("augment=none",)),
+    Kind("sagelight cached", "ours", ("frozen", "five"), ("augment=none",)),
     Kind(BASELINE, "torchvision_loop"),
     Kind("timm", "timm_loop", theirs=True),
     Kind("fastai", "fastai_learner", theirs=True),
@@ -130,18 +130,23 @@ def measure(
     peers: Sequence[Running], task: dict[str, Any], measures: Sequence[str], rounds: int
 ) -> None:
     """Ask every peer for every measure in every round, into `found`; a first, short round is not kept."""
+    answered = [name for name in measures if name != "start"]
     for peer in peers:
-        warming = {"measure": "full", "epochs": 1, "root": task["small"]}
-        _ask(peer, task | warming)
+        for name in [name for name in answered if name in peer.kind.measures][-1:]:
+            _ask(peer, task | {"root": task["small"]} | _asked(name) | {"epochs": 1})
     for turn in range(rounds):
         order = [*peers[turn % len(peers) :], *peers[: turn % len(peers)]]
-        for name in (each for each in measures if each != "start"):
+        for name in answered:
             for peer in (each for each in order if name in each.kind.measures):
-                asked = {"measure": "frozen", "epochs": 5} if name == "five" else {"measure": name}
-                answer = _ask(peer, task | {"epochs": 1} | asked)
+                answer = _ask(peer, task | _asked(name))
                 peer.found.setdefault(name, []).append(answer)
                 print(f"  round {turn + 1}: {name:<9}{peer.kind.name:<25}", end="", file=sys.stderr)
                 print(f"{answer['processor_seconds']:8.1f} processor s", file=sys.stderr)
+
+
+def _asked(name: str) -> dict[str, Any]:
+    """Five epochs are of the head: those of everything take five times as long as one."""
+    return {"measure": "frozen", "epochs": 5} if name == "five" else {"measure": name, "epochs": 1}
 
 
 def _ask(peer: Running, task: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ MEASURES = {
     "five": "five epochs of the head, from the command to the last",
     "start": "from the start of the process to the first backward",
 }
-CACHED, PURE = "sagelight, augment=none", "pure step"
+CACHED, PURE = "sagelight cached", "pure step"
 
 
 @dataclass(frozen=True)

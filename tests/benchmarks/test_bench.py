@@ -76,7 +76,8 @@ def test_photos_made_up_are_as_large_as_photos(tmp_path: Path) -> None:
     root = lay_out(tmp_path, None, photos=15, batch=5)
     paths = list((root / "train").glob("*/*"))
     sizes = [path.stat().st_size for path in paths]
-    assert Image.open(paths[0]).size == (500, 375)
+    with Image.open(paths[0]) as photo:
+        assert photo.size == (500, 375)
     assert 30_000 < min(sizes) <= max(sizes) < 60_000
 
 

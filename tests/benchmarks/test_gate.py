@@ -30,7 +30,7 @@ def test_nothing_got_slower(root: Path, tmp_path: Path) -> None:
 def test_photos_that_are_decoded_twice_are_noticed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("photo", "served"):
+    for name in ("photo", "viewed"):
         once = getattr(sources.PhotoFiles, name)
 
         def twice(self: sources.PhotoFiles, position: int, once: object = once) -> object:

@@ -119,14 +119,14 @@ def assert_equal(ours: Rows, theirs: Rows) -> None:
     ("shared", "varied"),
     [
         (["data.batch_size=23"], OTHER_ORDER),
-        (["data.batch_size=9", "loss.class_weights=balanced"], DROPPED),
+        (["data.batch_size=9", "loss.class_weights=balanced"], DROPPED[2:]),
         (["data.sampler=balanced", "trainer.limit_train_batches=2"], VARIED),
-        (["model.head_norm=none", "augment=light", "features.views=2"], OTHER_ORDER),
-        (["data.batch_size=9"], AVERAGED),
+        (["model.head_norm=none", "augment=light", "features.views=2"], OTHER_ORDER[3:]),
+        (["data.batch_size=9"], AVERAGED[::2]),
         (
             ["optimizer=sgd"],
             [
-                *OTHER_ORDER,
+                *OTHER_ORDER[::3],
                 ["optimizer.momentum=0"],
                 ["optimizer.momentum=0.5", "optimizer.lr=0.1"],
             ],

@@ -11,8 +11,11 @@ from unittest import mock
 
 import numpy as np
 
-# By architecture: model.onnx as the exporter left it.
-_traced: dict[object, Any] = {}
+# By architecture: model.onnx as the exporter left it, and the weights that stand in it for others like them.
+_traced: dict[object, tuple[Any, dict[str, str]]] = {}
+
+_PREFIX = "network."
+_NORMALISATION = {"network.mean", "network.std"}
 
 
 @contextmanager
@@ -37,28 +40,35 @@ def _write_model(network: Any, image_size: int, folder: Path) -> None:
 
     key = (image_size, repr(network), network.mean.numpy().tobytes(), network.std.numpy().tobytes())
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    known = _traced.get(key)
-    if known is None:
+    model, twins = _traced.get(key, (None, {}))
+    if model is None or not all(_equal(state[a], state[b]) for a, b in twins.items()):
         write_model(network, image_size, folder)
         _remember(key, state, folder / "model.onnx")
         return
     save_file(state, folder / "model.safetensors")
-    _with_weights(known, state, folder / "model.onnx")
+    _with_weights(model, state, folder / "model.onnx")
 
 
 def _remember(key: object, state: dict[str, Any], path: Path) -> None:
-    """Only where each weight is in the graph as it is in the network, not folded into another or shared with it."""
+    """Only where each weight is in the graph as it is in the network, by its name or as another's twin, not folded."""
     import onnx
 
-    model = onnx.load(path)
-    found = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
-    alike = all(
-        np.array_equal(found.pop(f"network.{name}", np.nan), tensor.numpy())
-        for name, tensor in state.items()
-    )
-    others = [name for name, array in found.items() if array.dtype.kind == "f" and array.size > 1]
-    if alike and set(others) <= {"network.mean", "network.std"}:
-        _traced[key] = model
+    model, twins = onnx.load(path), {}
+    arrays = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    found = [name for name, tensor in state.items() if _equal(arrays.get(_PREFIX + name), tensor)]
+    for name in state.keys() - set(found):
+        # The exporter keeps one of several equal tensors, such as biases that are still zero.
+        twin = next((each for each in found if _equal(state[each], state[name])), None)
+        if twin is None:
+            return
+        twins[name] = twin
+    others = arrays.keys() - {_PREFIX + name for name in found}
+    if {n for n in others if arrays[n].dtype.kind == "f" and arrays[n].size > 1} <= _NORMALISATION:
+        _traced[key] = model, twins
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one is not None and np.array_equal(np.asarray(one), np.asarray(other))
 
 
 def _with_weights(known: Any, state: dict[str, Any], path: Path) -> None:
@@ -67,7 +77,7 @@ def _with_weights(known: Any, state: dict[str, Any], path: Path) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(known)
     for place in model.graph.initializer:
-        tensor = state.get(place.name.removeprefix("network."))
+        tensor = state.get(place.name.removeprefix(_PREFIX))
         if tensor is not None:
             place.CopyFrom(onnx.numpy_helper.from_array(tensor.numpy(), place.name))
     onnx.save(model, path)

@@ -20,7 +20,7 @@ LARGE_PHOTO = 4_000_000
 SHARE_OF_DISK = 0.5
 # What varying a photo takes that is resized already, see benchmarks/resized.py; it cannot be timed before it is.
 RESIZED_MS = 0.25
-# A photo that takes so many times the mean holds up its batch, and with few batches ready, training.
+# A photo that takes so many times the usual holds up its batch, and with few batches ready, training.
 UNEVEN = 4
 
 
@@ -40,11 +40,11 @@ class Loading:
     """What decides how photos are loaded.
 
     Attributes:
-        mean_ms, longest_ms: for one training photo, of those that were timed.
+        usual_ms, longest_ms: for one training photo, the median and the most of those that were timed.
         start_seconds: for one loader process.
     """
 
-    mean_ms: float = 0
+    usual_ms: float = 0
     longest_ms: float = 0
     start_seconds: float = 0
 
@@ -92,7 +92,7 @@ def resolve(
     """
     cache = _cache(config, machine, sizes)
     if "memmap" in (config.data.cache, *(choice.value for choice in cache)):
-        loading = replace(loading, mean_ms=RESIZED_MS, longest_ms=RESIZED_MS)
+        loading = replace(loading, usual_ms=RESIZED_MS, longest_ms=RESIZED_MS)
     choices = [
         *_run_dir(config),
         *_data(config),
@@ -158,7 +158,7 @@ def _loading(config: Config, machine: Machine, photos: int, loading: Loading) ->
     if data.num_workers == AUTO:
         choices.append(Choice("data.num_workers", *_workers(machine, photos, loading)))
     if data.prefetch == AUTO:
-        uneven = loading.longest_ms > UNEVEN * loading.mean_ms
+        uneven = loading.longest_ms > UNEVEN * loading.usual_ms
         reason = f"the slowest photo takes {loading.longest_ms:.0f} ms" if uneven else "even photos"
         choices.append(Choice("data.prefetch", 4 if uneven else 2, reason))
     if data.pin_memory == AUTO:
@@ -172,8 +172,8 @@ def _workers(machine: Machine, photos: int, loading: Loading) -> tuple[int, str]
     if machine.cores < 2:
         return 0, "one core"
     workers = min(machine.cores, MOST_WORKERS)
-    epoch = photos * loading.mean_ms / 1000
-    took = f"{loading.mean_ms:.2g} ms a photo"
+    epoch = photos * loading.usual_ms / 1000
+    took = f"{loading.usual_ms:.2g} ms a photo"
     # Training and validation each have their own.
     if epoch < 2 * workers * loading.start_seconds:
         return 0, f"{took}: an epoch's are loaded in {epoch:.1f} s"

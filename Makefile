@@ -8,8 +8,9 @@ PYTEST := .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal -
 STAMP := .venv/.installed
 SMDEBUG := .venv-smdebug
 TOOLKITS := .venv-toolkits
+PEERS := .venv-peers
 
-.PHONY: demo test check coverage slow hostile faults smdebug toolkits compat rehearse format venv lock clean
+.PHONY: demo test check coverage slow hostile faults bench pipeline compute smdebug toolkits peers compat rehearse format venv lock clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
@@ -40,6 +41,17 @@ hostile: $(STAMP)
 faults: $(STAMP)
 	$(BIN)/python benchmarks/faults.py
 
+# Ours against torchvision, timm, fastai, transformers and Lightning, in one plan; figures and a picture in runs/bench.
+bench: $(STAMP) $(PEERS)/.installed
+	$(BIN)/python benchmarks/bench.py
+
+# How fast photos are loaded, and what a step costs, against ImageFolder with Pillow and a plain loop.
+pipeline: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pipeline.py
+
+compute: $(STAMP)
+	$(BIN)/python benchmarks/compute.py isa resnet18 8
+
 # The real smdebug reads our trials, we read its own, and its hook watches a training; AWS's inference toolkits answer
 # with the code of a bundle.
 compat: $(STAMP) $(SMDEBUG)/.installed $(TOOLKITS)/.installed
@@ -50,6 +62,8 @@ smdebug: $(SMDEBUG)/.installed
 
 # AWS's inference toolkits and TorchServe, likewise, over our own packages.
 toolkits: $(TOOLKITS)/.installed
+
+peers: $(PEERS)/.installed
 
 # A .pth file there leads to our packages, and to the .pth files among them, which is how sagelight itself is found.
 define over_ours
@@ -68,6 +82,10 @@ $(TOOLKITS)/.installed: requirements/toolkits.txt $(STAMP)
 	@# Both packages bring a folder sagemaker_inference: the other one lies apart.
 	$(TOOLKITS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(TOOLKITS)/carried \
 		$$(grep ^sagemaker-pytorch-inference== $<)
+	@touch $@
+
+$(PEERS)/.installed: requirements/peers.txt $(STAMP)
+	$(call over_ours,$(PEERS),$<)
 	@touch $@
 
 # The whole SageMaker journey on this machine, compared with the local run, and what it costs on top.
@@ -96,4 +114,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv $(SMDEBUG) $(TOOLKITS) runs data
+	rm -rf .venv $(SMDEBUG) $(TOOLKITS) $(PEERS) runs data

@@ -200,10 +200,10 @@ def test_decoding_stays_a_few_batches_ahead(
 ) -> None:
     decoded, lock, pixels = [], threading.Lock(), stream_module._pixels
 
-    def counted(preprocessing: object, path: Path) -> object:
+    def counted(predictor: Predictor, root: Path, file: str) -> object:
         with lock:
-            decoded.append(path)
-        return pixels(preprocessing, path)
+            decoded.append(file)
+        return pixels(predictor, root, file)
 
     monkeypatch.setattr(stream_module, "_pixels", counted)
     files = image_files(photos) * 20

@@ -58,7 +58,7 @@ def _tensors(content: object) -> list[torch.Tensor]:
     return [t for each in content for t in _tensors(each)] if isinstance(content, list) else []
 
 
-@pytest.mark.parametrize("epoch", [1, 4])
+@pytest.mark.parametrize("epoch", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_killed_run_continues_to_the_same_end(photos: Path, undisturbed: Path, epoch: int) -> None:
     process = start(*words(photos))
     stop_after_epoch(process, epoch, signal.SIGKILL)
@@ -114,7 +114,7 @@ def test_resume_from_a_path_goes_on_in_a_new_folder(photos: Path, undisturbed: P
     [
         ["callbacks=ema"],
         pytest.param(["callbacks=early_stopping"], marks=pytest.mark.slow),
-        ["finetune=gradual"],
+        pytest.param(["finetune=gradual"], marks=pytest.mark.slow),
     ],
 )
 def test_other_parts_resume_as_exactly(photos: Path, more: list[str]) -> None:

@@ -70,6 +70,7 @@ def test_either_continues_the_other(photos: Path, first: list[str], then: list[s
     assert_same(Path("more"), Path("whole"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_and_one_process_continues(photos: Path) -> None:
     words = [*UNEVEN, f"data.root={photos}", "trainer.max_epochs=12", "run_dir=run"]
     process = start(*words, *TWO)

@@ -147,6 +147,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     assert process.wait(timeout=60) == 0
 
 
+@pytest.mark.slow
 def test_without_any_rehearsal_word_the_command_talks_to_a_standing_one(
     standing: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

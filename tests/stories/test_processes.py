@@ -29,13 +29,14 @@ def figures(folder: Path) -> list[float]:
 
 
 def assert_same(folder: Path, other: Path) -> None:
-    """Figures, weights and optimizer state, to 1e-4."""
+    """Figures to 1e-4, weights and optimizer state to 1e-3."""
     assert figures(folder) == pytest.approx(figures(other), abs=1e-4)
     ours, theirs = (
         torch.load(each / "checkpoints" / "last.ckpt", weights_only=True)
         for each in (folder, other)
     )
-    assert_close = partial(torch.testing.assert_close, atol=1e-4, rtol=1e-3)
+    # AdamW divides by the root of a gradient's mean square: where that is nearly nothing, rounding counts.
+    assert_close = partial(torch.testing.assert_close, atol=1e-3, rtol=1e-2)
     assert_close(ours["state_dict"], theirs["state_dict"])
     assert_close(ours["optimizer_states"][0]["state"], theirs["optimizer_states"][0]["state"])
 

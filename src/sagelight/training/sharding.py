@@ -23,6 +23,7 @@ from sagelight.models.network import Network
 
 # A part of the network with more of its parameters than this is gathered in several pieces.
 LARGEST_PIECE = 1 / 8
+COMPUTED = ("fused", "foreach")
 
 
 class ShardedClassifier(Classifier):
@@ -132,7 +133,12 @@ def _load_optimizer(optimizer: Optimizer, content: dict[str, Any]) -> None:
         place: {name: _part(value, parameters[place]) for name, value in values.items()}
         for place, values in content["state"].items()
     }
-    optimizer.load_state_dict({**content, "state": state})
+    # How a step is computed is this training's own: another's fused kernels would misread divided tensors.
+    groups = [
+        theirs | {name: ours[name] for name in COMPUTED if name in ours}
+        for theirs, ours in zip(content["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**content, "state": state, "param_groups": groups})
 
 
 def _whole(value: Any) -> Any:

@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,6 +39,7 @@ from sagelight.config.schema import Config
 from sagelight.data.prepare import open_index
 from sagelight.processes import Processes
 from sagelight.training import fit as fitting
+from sagelight.training.arithmetic import one_thread
 from sagelight.training.machine import probe
 
 LIMITS = Path(__file__).with_name("gate.json")
@@ -59,13 +59,13 @@ def measure(root: Path, run: Path) -> dict[str, float]:
         root: of `photos`.
         run: where a training may be left.
     """
-    with _one_thread():
+    with one_thread():
         return {**loading(root), "training step": _step(root, run)}
 
 
 def loading(root: Path) -> dict[str, float]:
     """Those of photos alone."""
-    with _one_thread():
+    with one_thread():
         return {
             "training photo": _loading(root, "train"),
             "evaluation photo": _loading(root, "validation"),
@@ -194,16 +194,6 @@ def _config(root: Path, side: int, *words: str) -> Config:
     )
     resolve(config, probe(), PHOTOS)
     return config
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _in_scratch() -> dict[str, float]:

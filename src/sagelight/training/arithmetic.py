@@ -30,7 +30,7 @@ def bf16_gain() -> float:
         torch.full(shape, 0.1).to(memory_format=torch.channels_last)
         for shape in ((CHANNELS, CHANNELS, 3, 3), (PHOTOS, CHANNELS, SIDE, SIDE))
     )
-    with _one_thread():
+    with one_thread():
         # The first time also makes the kernel.
         _seconds(weights, images, half=False)
         full, half = _seconds(weights, images, half=False), _seconds(weights, images, half=True)
@@ -48,7 +48,7 @@ def _seconds(weights: Tensor, images: Tensor, half: bool) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Others on the same cores change how long threads wait for each other, not how long one computes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

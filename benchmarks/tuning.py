@@ -71,8 +71,8 @@ def heads(folder: Path, words: list[str]) -> dict[str, Any]:
 
     from sagelight.config.resolve import resolve
     from sagelight.features.heads import Features, HeadTrial, train_heads
-    from sagelight.training.fit import prepare_frozen
     from sagelight.training.machine import probe
+    from sagelight.training.trials import prepare_frozen
 
     base = ["experiment=resnet50", "model.weights=none", *FROZEN, "trainer.max_epochs=2", *words]
     store = f"features.folder={folder / 'features'}"

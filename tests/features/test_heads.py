@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from sagelight.config.compose import compose
 from sagelight.features.batching import batch_of, trains_in_batches
 from sagelight.features.heads import Features, HeadTrial, train_heads
-from sagelight.training.fit import Frozen, prepare_frozen, train_trial
+from sagelight.training.trials import Frozen, prepare_frozen, train_trial
 from stories.commands import TINY
 
 FIGURES = (

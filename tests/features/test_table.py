@@ -19,7 +19,7 @@ from sagelight.data.dataset import Draw, Photo
 from sagelight.data.index import index_images
 from sagelight.features import table
 from sagelight.models.network import Network
-from sagelight.training.fit import prepare_frozen
+from sagelight.training.trials import prepare_frozen
 from stories.commands import TINY, read_csv, refused, run
 
 PHOTOS = 36

@@ -9,7 +9,9 @@ import sys
 from sagelight.config.compose import compose
 from sagelight.errors import DataError
 from sagelight.processes import Processes
-from sagelight.training.fit import _prepare, _quiet, build, build_trainer
+from sagelight.training.fit import build, build_trainer
+from sagelight.training.prepare import prepare
+from sagelight.training.quiet import quiet
 
 NAMES = ("val/loss", "val/accuracy", "val/top5_accuracy", "val/macro_f1")
 
@@ -36,11 +38,11 @@ def measured(photos: str, batch: int, strategy: str) -> dict[str, float]:
     )
     processes = Processes.here()
     with processes.joined():
-        prepared = _prepare(config, processes)
+        prepared = prepare(config, processes)
         model, data = build(config, prepared.index, processes)
         trainer = build_trainer(config, prepared.run, processes)
         trainer.callbacks = [c for c in trainer.callbacks if "Checkpoint" not in type(c).__name__]  # type: ignore[attr-defined]
-        with _quiet():
+        with quiet():
             (found,) = trainer.validate(model, data, verbose=False)
     return {name: float(found[name]) for name in NAMES}
 

@@ -25,9 +25,9 @@ from sagelight.features.table import weights_digest
 from sagelight.forking import end_with_parent
 from sagelight.processes import collect_as_usual
 from sagelight.progress import ShowsProgress
-from sagelight.training.fit import Frozen, prepare_frozen, train_trial
 from sagelight.training.machine import probe
 from sagelight.training.together import processes_to_start, together
+from sagelight.training.trials import Frozen, prepare_frozen, train_trial
 from sagelight.tuning.pool import Computed, Doing, Ended, Epoch, Task
 
 # Settings of the data that say how it is drawn, not what it is.

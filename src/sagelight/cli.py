@@ -79,8 +79,8 @@ LOCAL = Door(
         "prepare": Verb(
             "Write the photos into shards, for many photos, S3 and several machines.",
             "prepare data.root=photos output=shards",
-            "sagelight.data.shards_prepare:PrepareSettings",
-            "sagelight.data.shards_prepare:run_prepare",
+            "sagelight.data.shards.prepare:PrepareSettings",
+            "sagelight.data.shards.prepare:run_prepare",
         ),
         "cache": Verb(
             "Features and resized photos that are kept for later runs: list them, or make room.",

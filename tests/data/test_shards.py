@@ -17,8 +17,8 @@ from sagelight.data.check import inspect_data
 from sagelight.data.index import SPLITS, ImageIndex
 from sagelight.data.prepare import open_index
 from sagelight.data.settings import DataSettings
-from sagelight.data.shards import INDEX, pack_arrays
-from sagelight.data.shards_room import SharedRoom
+from sagelight.data.shards.archives import INDEX, pack_arrays
+from sagelight.data.shards.room import SharedRoom
 from sagelight.errors import SagelightError
 from stories.commands import refused, run
 
@@ -28,7 +28,7 @@ SMALL = 40_000
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sagelight.data.shards_prepare.MEGABYTE", SMALL // 4)
+    monkeypatch.setattr("sagelight.data.shards.prepare.MEGABYTE", SMALL // 4)
 
 
 def prepare(photos: Path, output: str = "shards", *more: str) -> int:
@@ -104,17 +104,17 @@ def test_the_same_photos_give_the_same_bytes(
 def test_a_killed_prepare_leaves_nothing_and_goes_on(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sagelight.data import shards_write
+    from sagelight.data.shards import write
 
-    write, names = shards_write._write, []
+    whole, names = write._write, []
 
     def dying(index: Any, planned: Any, *rest: Any) -> Any:
         names.append(planned.name)
         if len(names) == 3:
             raise KeyboardInterrupt
-        return (yield from write(index, planned, *rest))
+        return (yield from whole(index, planned, *rest))
 
-    monkeypatch.setattr(shards_write, "_write", dying)
+    monkeypatch.setattr(write, "_write", dying)
     assert prepare(photos) == 130
     assert not Path("shards").exists()
     assert prepare(photos) == 0

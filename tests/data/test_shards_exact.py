@@ -12,7 +12,7 @@ import torch
 from images import make_folder
 from sagelight.data.dataset import Batch, Draw
 from sagelight.data.module import PhotoDataModule
-from sagelight.data.shards_order import ShardSampler
+from sagelight.data.shards.order import ShardSampler
 from sharing import module, together
 from stories.commands import refused, run
 
@@ -25,7 +25,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("uneven")
     photos = make_folder(base / "photos", UNEVEN)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sagelight.data.shards_prepare.MEGABYTE", 40_000)
+        patch.setattr("sagelight.data.shards.prepare.MEGABYTE", 40_000)
         assert run("prepare", f"data.root={photos}", f"output={base / 'shards'}", "shard_mb=1") == 0
     return base / "shards"
 

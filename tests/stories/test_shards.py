@@ -37,7 +37,7 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sagelight.data.shards_prepare.MEGABYTE", 10_000)
+    monkeypatch.setattr("sagelight.data.shards.prepare.MEGABYTE", 10_000)
     name = request.node.name.replace("_", "-")[:50].strip("-")
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"

@@ -32,7 +32,7 @@ from sagelight.data.settings import (
     least_batch,
     shuffled_shards,
 )
-from sagelight.data.shards_order import InOrder, ShardSampler
+from sagelight.data.shards.order import InOrder, ShardSampler
 from sagelight.data.sources import PhotoFiles, PhotoSource
 from sagelight.errors import ConfigError
 from sagelight.processes import Processes

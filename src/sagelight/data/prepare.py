@@ -28,7 +28,7 @@ def open_index(data: DataSettings) -> ImageIndex:
             "or experiment=digits to try with digits that need no download."
         )
     if data.name == "shards":
-        from sagelight.data.shards_open import open_shards
+        from sagelight.data.shards.opening import open_shards
 
         return open_shards(data)
     if data.name == "digits":

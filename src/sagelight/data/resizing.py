@@ -30,7 +30,7 @@ from sagelight.cores import usable_cores
 from sagelight.data.index import ImageIndex, photos_digest
 from sagelight.data.inspect_threads import spread
 from sagelight.data.resized_store import PIXELS, ROWS, ResizedStore, free_bytes, stamp
-from sagelight.data.shards import Shards, photo_content
+from sagelight.data.shards.archives import Shards, photo_content
 from sagelight.store import checksum, take_room
 
 # A change of what is stored, or of how it is computed, makes a new one.

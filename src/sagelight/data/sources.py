@@ -14,7 +14,7 @@ from torch import Tensor
 from sagelight.bundle.preprocessing import Preprocessing, decode
 from sagelight.data.decoding import as_tensor, decode_tensor, decode_view
 from sagelight.data.index import Sample
-from sagelight.data.shards import Shards, photo_content
+from sagelight.data.shards.archives import Shards, photo_content
 
 
 class PhotoSource(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sagelight.bundle.preprocessing import UnreadableImageError
-from sagelight.data.shards import Shards, photo_content
+from sagelight.data.shards.archives import Shards, photo_content
 from sagelight.explaining.occlusion import Pixels, as_heat, occlusion_evidence
 from sagelight.explaining.overlay import overlay, photo
 from sagelight.files import atomic, write_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagelight.data.shards import Shards
+from sagelight.data.shards.archives import Shards
 from sagelight.reporting.confusion import Pair, confused_pairs
 from sagelight.reporting.pictures import Picture, thumbnail
 from sagelight.reporting.run import Photo, Run

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from sagelight.bundle.preprocessing import UnreadableImageError, decode
-from sagelight.data.shards import Shards, photo_content
+from sagelight.data.shards.archives import Shards, photo_content
 
 SIDE = 128
 QUALITY = 72

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sagelight import __version__
-from sagelight.data.shards import Shards
+from sagelight.data.shards.archives import Shards
 from sagelight.files import write_text
 from sagelight.metrics.evaluation import ClassFigures
 from sagelight.reporting import origin

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sagelight.bundle.preprocessing import UnreadableImageError
 from sagelight.cores import usable_cores
 from sagelight.data.index import EXTENSIONS, image_paths
-from sagelight.data.shards import Shards, photo_content
+from sagelight.data.shards.archives import Shards, photo_content
 from sagelight.errors import DataError
 from sagelight.serving.predictor import Predictor
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagelight.data.index import SPLITS, ImageIndex, Sample
-from sagelight.data.shards import INDEX, Shard, Shards, pack_arrays
+from sagelight.data.shards.archives import INDEX, Shard, Shards, pack_arrays
 from sagelight.errors import DataError, first_line
 
 FORMAT = 1

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sagelight.data.shards import S3, Shard
+from sagelight.data.shards.archives import S3, Shard
 from sagelight.errors import DataError, SagelightError
 from sagelight.files import waits_for_lock
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from sagelight.data.index import SPLITS, ImageIndex, Sample
 from sagelight.data.inspect_threads import in_threads
-from sagelight.data.shards import Shard, Shards
-from sagelight.data.shards_plan import Planned, member, padding, read_photo, stored
+from sagelight.data.shards.archives import Shard, Shards
+from sagelight.data.shards.plan import Planned, member, padding, read_photo, stored
 from sagelight.files import atomic, write_json
 from sagelight.progress import progress
 

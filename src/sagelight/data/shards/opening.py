@@ -7,10 +7,10 @@ from pathlib import Path
 
 from sagelight.data.index import ImageIndex
 from sagelight.data.settings import DataSettings, shuffled_shards
-from sagelight.data.shards import INDEX, S3, Shards
-from sagelight.data.shards_index import Cut, read_index, refuse_missing
-from sagelight.data.shards_place import cache_folder
-from sagelight.data.shards_room import SharedRoom
+from sagelight.data.shards.archives import INDEX, S3, Shards
+from sagelight.data.shards.index import Cut, read_index, refuse_missing
+from sagelight.data.shards.place import cache_folder
+from sagelight.data.shards.room import SharedRoom
 from sagelight.errors import ConfigError, DataError
 
 

@@ -9,10 +9,10 @@ from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
 from sagelight.data.prepare import open_index, without
 from sagelight.data.settings import DataSettings
-from sagelight.data.shards_index import Cut, Prepared, index_bytes
-from sagelight.data.shards_place import place_of
-from sagelight.data.shards_plan import plan_digest, plan_shards
-from sagelight.data.shards_write import sharded, write_shards
+from sagelight.data.shards.index import Cut, Prepared, index_bytes
+from sagelight.data.shards.place import place_of
+from sagelight.data.shards.plan import plan_digest, plan_shards
+from sagelight.data.shards.write import sharded, write_shards
 from sagelight.errors import ConfigError
 
 MEGABYTE = 1_000_000

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from sagelight.data.shards import INDEX, S3, Shard
-from sagelight.data.shards_index import read_index
-from sagelight.data.shards_plan import Planned
-from sagelight.data.shards_write import clear_notes
+from sagelight.data.shards.archives import INDEX, S3, Shard
+from sagelight.data.shards.index import read_index
+from sagelight.data.shards.plan import Planned
+from sagelight.data.shards.write import clear_notes
 from sagelight.errors import DataError, RunError
 from sagelight.files import atomic, takes_lock, write_text
 

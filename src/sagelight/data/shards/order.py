@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 
 from sagelight.data.dataset import Draw, EpochSampler, derived_seed
 from sagelight.data.index import Sample
-from sagelight.data.shards import Shards
+from sagelight.data.shards.archives import Shards
 
 
 class ShardSampler(EpochSampler):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,13 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from sagelight.cloud.door import main as cloud
 from sagelight.cloud.objects import Objects
-from stories.commands import LOCAL, TINY, losses, read_csv, refused, run
+from sagelight.rehearsal.command import ROLE
+from sagelight.rehearsal.server import rehearsal
+from sagelight.training.checkpoints import read_checkpoint
+from sagelight.training.within_epoch import FIGURES
+from stories.commands import LOCAL, TINY, losses, read_csv, refused, run, start
 
 SHORT = [*TINY, "trainer.max_epochs=1", "debugger=off", "profiler=off"]
 
@@ -121,3 +129,69 @@ def test_training_on_shards_is_that_on_files(photos: Path, tmp_path: Path, proce
     assert done.returncode == 0, done.stderr
     for one, other in zip(losses(Path("sharded")), losses(Path("files")), strict=True):
         assert float(one[1]) == pytest.approx(float(other[1]), abs=1e-4)
+
+
+@pytest.fixture
+def small_shards(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("sagelight.data.shards.prepare.MEGABYTE", 10_000)
+    assert run("prepare", f"data.root={photos}", "output=shards", "shard_mb=2") == 0
+    assert len(list(Path("shards").glob("train-*.tar"))) > 3
+    return Path("shards").resolve()
+
+
+def wait_within_epoch(process: subprocess.Popen[str], last: Path, epoch: int) -> None:
+    """Wait until a training has written a checkpoint in the middle of an epoch, from 0."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if last.is_file():
+            left = read_checkpoint(last)
+            if FIGURES in left and left["epoch"] == epoch:
+                return
+        time.sleep(0.005)
+    raise AssertionError(f"no checkpoint within epoch {epoch} was seen")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_training_on_shards_that_was_killed_within_an_epoch_ends_the_same(
+    small_shards: Path, processes: int
+) -> None:
+    words = [*SHORT, "trainer.max_epochs=3", "data.batch_size=4", "trainer.checkpoint_steps=2"]
+    words += ["data=shards", f"data.root={small_shards}", "data.shuffle_shards=2"]
+    if processes > 1:
+        words += ["trainer=ddp", f"trainer.devices={processes}"]
+    assert run(*words, "run_dir=whole") == 0
+    process = start(*words, "run_dir=killed")
+    wait_within_epoch(process, Path("killed/checkpoints/last.ckpt"), epoch=1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert run(*words, "run_dir=killed") == 0
+    for one, other in zip(losses(Path("killed")), losses(Path("whole")), strict=True):
+        assert float(one[1]) == pytest.approx(float(other[1]), abs=1e-6)
+        assert float(one[2]) == pytest.approx(float(other[2]), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_job_reads_the_shards_of_a_bucket_where_they_are_mounted(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sagelight.data.shards.prepare.MEGABYTE", 10_000)
+    with rehearsal() as stays:
+        for name, value in {**stays.environment, "SAGEMAKER_ROLE": ROLE}.items():
+            monkeypatch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="many-photos")
+        root = "s3://many-photos/all"
+        assert run("prepare", f"data.root={photos}", f"output={root}", "shard_mb=2") == 0
+        words = [*SHORT, "data=shards", f"data.root={root}", "data.shuffle_shards=2"]
+        assert cloud([*words, f"run_dir={tmp_path / 'there'}"]) == 0
+        [job] = boto3.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
+        asked = boto3.client("sagemaker").describe_training_job(
+            TrainingJobName=job["TrainingJobName"]
+        )
+        modes = {each["ChannelName"]: each["InputMode"] for each in asked["InputDataConfig"]}
+        assert modes == {"training": "FastFile"}
+        assert run(*words, "data.shards_folder=copies", "run_dir=here") == 0
+    there, here = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("there", "here")
+    )
+    assert there["test/loss"] == pytest.approx(here["test/loss"], abs=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import shutil
 import tarfile
@@ -99,6 +100,24 @@ def test_the_same_photos_give_the_same_bytes(
     assert "holds these photos already" in capsys.readouterr().out
     assert contents(Path("shards")) == before
     assert not list(Path().glob(".*preparing"))
+
+
+# The library closes no archive.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_webdatasets_library_reads_them(photos: Path) -> None:
+    from webdataset import WebDataset
+
+    assert prepare(photos) == 0
+    index = opened()
+    for split in SPLITS:
+        archives = [str(path) for path in sorted(Path("shards").glob(f"{split}-*.tar"))]
+        samples = list(WebDataset(archives, shardshuffle=False))
+        read = sorted(
+            (sample.get("jpg") or sample["png"], int(sample["cls"])) for sample in samples
+        )
+        known = index.splits[split]
+        assert read == sorted(((photos / each.path).read_bytes(), each.target) for each in known)
+    gc.collect()
 
 
 def test_a_killed_prepare_leaves_nothing_and_goes_on(

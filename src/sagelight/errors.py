@@ -9,6 +9,12 @@ from collections.abc import Iterable
 class SagelightError(Exception):
     """Something in the person's hands is wrong: what happened, why, and what to type next."""
 
+    def __init__(self, message: str = "") -> None:
+        if message.startswith(f"Caught {type(self).__name__} in DataLoader worker process"):
+            # PyTorch makes a loader process's error anew, with its traceback for a message; what it said comes last.
+            message = message.rpartition(f"{type(self).__qualname__}: ")[2].rstrip()
+        super().__init__(message)
+
 
 class ConfigError(SagelightError):
     """An unknown key, a wrong type, or settings that exclude each other."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from images import make_folder
 from sagelight.data.dataset import Batch, Draw
 from sagelight.data.module import PhotoDataModule
 from sagelight.data.shards.order import ShardSampler
+from sagelight.errors import DataError
 from sharing import module, together
 from stories.commands import refused, run
 
@@ -99,6 +102,18 @@ def test_loader_processes_change_nothing(shards: Path) -> None:
     alone = positions(module(shards).train_dataloader())
     assert positions(module(shards, num_workers=2).train_dataloader()) == alone
     assert positions(module(shards, num_workers=2).val_dataloader()) == list(range(11))
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_what_a_loader_process_finds_damaged_is_said_without_its_traceback(
+    shards: Path, tmp_path: Path, processes: int
+) -> None:
+    root = shutil.copytree(shards, tmp_path / "shards")
+    data = module(root, num_workers=processes, shuffle_shards=0)
+    os.truncate(root / "train-00000.tar", 1000)
+    with pytest.raises(DataError) as raised:
+        list(data.train_dataloader())
+    assert str(raised.value) == (f"data.root={root}: train-00000.tar ends too soon. Copy it again.")
 
 
 def test_drawing_by_class_needs_all_photos_near(

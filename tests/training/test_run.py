@@ -15,7 +15,9 @@ from sagelight.config.resolve import Machine, resolve
 from sagelight.config.save import save
 from sagelight.config.schema import Config
 from sagelight.errors import RunError
+from sagelight.processes import Processes
 from sagelight.training.checkpoints import read_checkpoint
+from sagelight.training.prepare import Prepared, prepare, write_files
 from sagelight.training.run import Run, choose_run, locked, point_latest
 
 MACHINE = Machine(2, "cpu", False, "")
@@ -55,6 +57,37 @@ def test_unfinished_run_of_the_same_configuration_and_photos_is_continued() -> N
     run = choose_run(config, True, "f")
     assert run.folder == Path("runs/digits/2026-01-01")
     assert run.checkpoint == run.folder / "checkpoints" / "last.ckpt"
+
+
+def test_what_a_machine_has_decided_for_a_run_is_not_decided_again(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [
+        "experiment=squeezenet",
+        "model.weights=none",
+        f"data.root={photos}",
+        "data.batch_size=8",
+    ]
+
+    def prepared(fast_bf16: bool, *more: str) -> tuple[Config, Prepared]:
+        machine = Machine(2, "cpu", fast_bf16, "measured")
+        monkeypatch.setattr("sagelight.training.prepare.probe", lambda timed: machine)
+        config = compose([*words, *more])
+        return config, prepare(config, Processes())
+
+    config, first = prepared(True)
+    first.run.folder.mkdir(parents=True)
+    write_files(config, first)
+    again, second = prepared(False)
+    assert second.run.folder == first.run.folder
+    assert again.trainer.precision == config.trainer.precision == "bf16-mixed"
+    told = {choice.name: (choice.value, choice.reason) for choice in second.choices}
+    assert told["trainer.precision"] == ("bf16-mixed", "as when this run began")
+    _, named = prepared(False, f"run_dir={first.run.folder}")
+    assert named.run.folder == first.run.folder
+    other, typed = prepared(False, "trainer.precision=32-true")
+    assert typed.run.folder != first.run.folder
+    assert other.trainer.precision == "32-true"
 
 
 def test_run_without_a_checkpoint_yet_starts_again_in_its_own_folder() -> None:

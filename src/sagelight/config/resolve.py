@@ -259,8 +259,6 @@ def _reason_against_cache(config: Config, machine: Machine, sizes: PhotoSizes) -
         return "`prepare resize=PIXELS` makes the photos of shards smaller"
     if config.features.cache != "off" and not reason_against(config):
         return "each photo is decoded once for its features"
-    if data.name == "shards":
-        return "shards are read one after another; data.cache=memmap keeps their photos resized"
     if trainer.max_epochs < 2 or trainer.limit_train_batches is not None:
         return "each photo is decoded about once"
     if sizes.pixels <= resolved_resize_size(data.resize_size, data.image_size) ** 2:

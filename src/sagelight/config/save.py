@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,28 +38,36 @@ def save(config: Config, path: Path) -> None:
     write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-def digest(values: dict[str, Any]) -> str:
-    """Hex SHA-256 of the values that decide what a run computes."""
+def digest(values: dict[str, Any], but: Collection[str] = ()) -> str:
+    """Hex SHA-256 of the values that decide what a run computes; `but` names those to leave out, as data.cache."""
     kept = {key: value for key, value in values.items() if key not in PLACE}
     if isinstance(kept.get("hpo"), dict):
         kept["hpo"] = {key: kept["hpo"].get(key) for key in CHOOSING}
     for group, names in WITHOUT.items():
         if isinstance(kept.get(group), dict):
-            kept[group] = {k: v for k, v in kept[group].items() if k not in names}
+            kept[group] = {
+                k: v for k, v in kept[group].items() if k not in names and f"{group}.{k}" not in but
+            }
     # Weights may lie elsewhere on another machine.
     if isinstance(kept.get("model"), dict):
         kept["model"] = {**kept["model"], "weights": Path(str(kept["model"].get("weights"))).name}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def config_digest(config: Config) -> str:
-    return digest(asdict(config))
+def config_digest(config: Config, but: Collection[str] = ()) -> str:
+    return digest(asdict(config), but)
 
 
-def saved_digest(run_dir: Path) -> str | None:
-    """The digest of the configuration that a run saved, or None when it saved none that is readable."""
+def saved_values(run_dir: Path) -> dict[str, Any] | None:
+    """The configuration that a run saved, group by group, or None when it saved none that is readable."""
     try:
         values = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         return None
-    return digest(values) if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else None
+
+
+def saved_digest(run_dir: Path, but: Collection[str] = ()) -> str | None:
+    """The digest of the configuration that a run saved, or None when it saved none that is readable."""
+    values = saved_values(run_dir)
+    return None if values is None else digest(values, but)

@@ -16,9 +16,9 @@ from sagelight.config.resolve import (
     resolve,
     resolved_resize_size,
 )
-from sagelight.config.save import save
+from sagelight.config.save import save, saved_values
 from sagelight.config.schema import Config
-from sagelight.config.setting import AUTO
+from sagelight.config.setting import AUTO, assign, lookup
 from sagelight.cores import usable_cores
 from sagelight.data.check import enforce, inspect_data
 from sagelight.data.index import ImageIndex
@@ -32,6 +32,9 @@ from sagelight.models.backbones import check_backbone
 from sagelight.processes import Processes
 from sagelight.training.machine import probe
 from sagelight.training.run import Run, choose_run
+
+# What results depend on, and another machine, a fuller disk or a second timing may decide otherwise.
+BY_MACHINE = ("data.cache", "trainer.precision")
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,37 @@ def prepare(config: Config, processes: Processes) -> Prepared:
     cores = max(1, usable_cores() // processes.local_size)
     machine = replace(machine, cores=cores, processes=processes)
     folder_was_auto = config.run_dir == AUTO
+    decided = [name for name in BY_MACHINE if lookup(config, name) == AUTO]
     loading = processes.once(lambda: _loading(config, index, machine.cores))
     sizes = processes.once(lambda: _sizes(config, index))
     choices = resolve(config, machine, len(index.splits["train"]), loading, sizes)
-    run = processes.once(lambda: choose_run(config, folder_was_auto, index.fingerprint))
+    run, before = processes.once(lambda: _chosen_run(config, folder_was_auto, index, decided))
     config.run_dir, config.resume = run.folder.as_posix(), str(run.checkpoint or "off")
+    for name, value in before.items():
+        assign(config, name, value)
+    choices = [_as_before(choice, before) for choice in choices]
     guard(config)
     return Prepared(index, checked, choices, run, folder_was_auto)
+
+
+def _chosen_run(
+    config: Config, folder_was_auto: bool, index: ImageIndex, decided: list[str]
+) -> tuple[Run, dict[str, Any]]:
+    """The run, and what was decided for it when it began: results depend on that, and it is not decided twice."""
+    run = choose_run(config, folder_was_auto, index.fingerprint, decided)
+    values = saved_values(run.folder) or {}
+    before = {}
+    for name in decided:
+        group, _, key = name.partition(".")
+        if key in values.get(group, {}):
+            before[name] = values[group][key]
+    return run, before
+
+
+def _as_before(choice: Choice, before: dict[str, Any]) -> Choice:
+    if before.get(choice.name, choice.value) == choice.value:
+        return choice
+    return Choice(choice.name, before[choice.name], "as when this run began")
 
 
 def _inspected(config: Config) -> tuple[ImageIndex, dict[str, Any]]:

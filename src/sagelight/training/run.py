@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +37,16 @@ class Run:
         return self.folder / "checkpoints" / "best.ckpt"
 
 
-def choose_run(config: Config, folder_was_auto: bool, fingerprint: str) -> Run:
+def choose_run(
+    config: Config, folder_was_auto: bool, fingerprint: str, decided: Collection[str] = ()
+) -> Run:
     """Decide where to write and what to continue, without writing anything.
 
     With `resume=auto` a run without a directory of its own continues the newest unfinished run of the same
     configuration and data; one with a directory continues what lies there.
+
+    Args:
+        decided: dotted names of settings that this machine has decided, in which the run to continue may differ.
 
     Raises:
         RunError: a directory that belongs to something else, or a checkpoint that does not exist.
@@ -59,19 +64,19 @@ def choose_run(config: Config, folder_was_auto: bool, fingerprint: str) -> Run:
         _refuse_used(folder)
         return Run(folder)
     if folder_was_auto:
-        digest = config_digest(config)
+        digest = config_digest(config, decided)
         for candidate in sorted(folder.parent.iterdir(), reverse=True):
-            if _continues(candidate, digest, fingerprint):
+            if _continues(candidate, digest, fingerprint, decided):
                 return Run(candidate, _last(candidate))
         return Run(folder)
-    return _existing(config, folder, fingerprint)
+    return _existing(config, folder, fingerprint, decided)
 
 
-def _existing(config: Config, folder: Path, fingerprint: str) -> Run:
+def _existing(config: Config, folder: Path, fingerprint: str, decided: Collection[str]) -> Run:
     if not (folder / "config.yaml").is_file():
         _refuse_used(folder)
         return Run(folder)
-    if saved_digest(folder) != config_digest(config):
+    if saved_digest(folder, decided) != config_digest(config, decided):
         raise RunError(
             f"run_dir={folder} holds a run of another configuration. Type another run_dir, or repeat that "
             f"run with --config-from {folder}/config.yaml."
@@ -84,10 +89,10 @@ def _existing(config: Config, folder: Path, fingerprint: str) -> Run:
     return Run(folder, _last(folder))
 
 
-def _continues(folder: Path, digest: str, fingerprint: str) -> bool:
+def _continues(folder: Path, digest: str, fingerprint: str, decided: Collection[str]) -> bool:
     return (
         not Run(folder).finished
-        and saved_digest(folder) == digest
+        and saved_digest(folder, decided) == digest
         and _fingerprint(folder) == fingerprint
         and not _is_locked(folder)
     )

@@ -36,6 +36,10 @@ class BundleError(SagelightError):
     """A bundle that is missing, damaged, or of another format version."""
 
 
+class ArchiveError(SagelightError):
+    """An archive that is damaged, or that would do more than fill its folder."""
+
+
 class CloudError(SagelightError):
     """Something that AWS, or the rehearsal of it, refuses or cannot do."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import shutil
 import tarfile
 from dataclasses import replace
@@ -261,3 +262,18 @@ def test_too_small_a_room_is_refused(photos: Path) -> None:
     with pytest.raises(SagelightError, match=r"Type data.shards_gb=1, or fewer"):
         open_index(settings)
     assert open_index(replace(settings, shards_gb=1)).shards is not None
+
+
+@pytest.mark.parametrize("name", ["../outside.tar", "/outside.tar", "a/b.tar", "outside", ".tar"])
+def test_an_index_that_names_files_elsewhere_is_refused(photos: Path, name: str) -> None:
+    """A copy of a shard is written under the name that the index gives it."""
+    assert prepare(photos) == 0
+    path = Path("shards") / INDEX
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    facts = json.loads(arrays["facts"].tobytes())
+    facts["shards"][0]["name"] = name
+    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    path.write_bytes(pack_arrays(arrays))
+    with pytest.raises(SagelightError, match=r"it names a shard outside of its folder"):
+        opened()

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import pickle
 import urllib.error
+from email.message import Message
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from sagelight.errors import WeightsError
+from sagelight.models import weights
 from sagelight.models.backbones import Backbone, build_backbone
 from sagelight.models.network import Network
 from sagelight.models.settings import ModelSettings
@@ -129,6 +134,42 @@ def test_torchvision_weights_in_the_cache_are_used(
     assert torch.equal(
         backbone.module.state_dict()["features.0.weight"], original["features.0.weight"]
     )
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_torchvision_weights_are_downloaded_whole_or_not_at_all(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    original: dict[str, torch.Tensor],
+    capsys: pytest.CaptureFixture[str],
+    honest: bool,
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    buffer = io.BytesIO()
+    torch.save(original, buffer)
+    content = buffer.getvalue()
+    digest = hashlib.sha256(content if honest else b"others").hexdigest()[:8]
+
+    class Newest:
+        url = f"https://host.invalid/models/net-{digest}.pth"
+
+    monkeypatch.setattr(weights, "get_model_weights", lambda name: SimpleNamespace(DEFAULT=Newest))
+
+    class Answer(io.BytesIO):
+        def info(self) -> Message:
+            return Message()
+
+    monkeypatch.setattr("torch.hub.urlopen", lambda request: Answer(content))
+    place = tmp_path / "hub" / "checkpoints"
+    if honest:
+        found = weights.cached_default_weights("net")
+        assert found.read_bytes() == content
+    else:
+        with pytest.raises(WeightsError, match=r"could not be downloaded \(invalid hash value"):
+            weights.cached_default_weights("net")
+        assert list(place.iterdir()) == []
+    # The launcher of jobs reads what `default_weights` prints.
+    assert capsys.readouterr().out == ""
 
 
 def test_position_embeddings_are_fitted_to_the_image_size(tmp_path: Path) -> None:

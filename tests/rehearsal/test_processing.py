@@ -21,7 +21,7 @@ from sagelight.cloud.clarify_settings import ClarifySettings
 from sagelight.cloud.client import Aws
 from sagelight.cloud.door import main
 from sagelight.cloud.settings import CloudSettings
-from sagelight.errors import CloudError
+from sagelight.errors import ArchiveError, CloudError
 from sagelight.rehearsal.server import REGION
 from stories.commands import refused_by
 
@@ -92,3 +92,8 @@ def test_results_come_whole_or_not_at_all(stage: Stage, tmp_path: Path) -> None:
     assert found == {"out/report.html", "out/explanations_shap/image/a.jpg"}
     with pytest.raises(CloudError, match="nothing in it is overwritten"):
         fetch_results(aws, uri, tmp_path / "out")
+    # A second slash makes the rest of a key a path of this machine's own.
+    stage.s3.put_object(Bucket=BUCKET, Key=f"clarify/job/output/{tmp_path}/owned", Body=b"")
+    with pytest.raises(ArchiveError, match=r"owned' leads out of its folder, and is not written"):
+        fetch_results(aws, uri, tmp_path / "again")
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -36,3 +37,26 @@ def test_an_object_can_be_read_while_it_is_replaced(stage: Stage) -> None:
             each.result()
     assert set(read) <= set(contents)
     assert statuses == {200}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Host": "evil.example:5000"},
+        {"Origin": "https://evil.example", "X-Amz-Target": "SageMaker.ListTrainingJobs"},
+        {"Host": "evil.example", "X-Amz-Target": "SageMaker.ListTrainingJobs"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/", f"/{BUCKET}", "/rehearsal/interrupt/job", "/endpoints/a/b"])
+@pytest.mark.parametrize("method", ["OPTIONS", "POST", "PUT", "GET"])
+def test_no_web_page_can_start_a_job_on_its_readers_machine(
+    stage: Stage, method: str, path: str, headers: dict[str, str]
+) -> None:
+    connection = HTTPConnection(stage.running.url.removeprefix("http://"))
+    asking = {"Access-Control-Request-Headers": "x-amz-target", **headers}
+    connection.request(method, path, b"{}", asking)
+    answer = connection.getresponse()
+    assert answer.status == 403
+    assert not [name for name, _ in answer.getheaders() if name.startswith("Access-Control")]
+    connection.close()

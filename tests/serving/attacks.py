@@ -49,7 +49,7 @@ def post(
     length: str | None = None,
 ) -> bytes:
     """A POST request as bytes; `length` replaces the true Content-Length, and may be nonsense."""
-    lines = [f"POST {path} HTTP/1.1", "Host: here", f"Content-Type: {kind}", *fields]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {kind}", *fields]
     lines.append(f"Content-Length: {len(body) if length is None else length}")
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
@@ -225,7 +225,7 @@ def path_trick(rng: Random) -> Attack:
     paths += ["/.git/config", "/models/bundle.json", "//evil.example/", "/explain/../../x", "/%00"]
     path = rng.choice(paths)
     line = (
-        f"{rng.choice(['GET', 'POST'])} {path} HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n"
+        f"{rng.choice(['GET', 'POST'])} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
     )
     return Attack(line.encode())
 
@@ -235,7 +235,7 @@ def odd_method(rng: Random) -> Attack:
         ["TRACE", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "A" * 900, "get"]
     )
     path = rng.choice(["/invocations", "/ping", "/metrics", "/"])
-    return Attack(f"{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    return Attack(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
 
 def bad_accept(rng: Random) -> Attack:
@@ -253,7 +253,7 @@ def huge_head(rng: Random) -> Attack:
     ]
     line = rng.choice([b"GET /ping", b"GET /" + b"a" * size, b"GET /ping?" + b"a" * size])
     head = rng.choice(heads)
-    return Attack(line + b" HTTP/1.1\r\nHost: here\r\n" + head + b"\r\n\r\n", mute=True)
+    return Attack(line + b" HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n", mute=True)
 
 
 def bad_head(rng: Random) -> Attack:
@@ -263,11 +263,11 @@ def bad_head(rng: Random) -> Attack:
     fields += [b"Content-Length: " + each for each in lengths]
     fields += [b"Content-Length: 5\r\nContent-Length: 6"]
     line = rng.choice([b"POST /invocations HTTP/1.1", b"POST /invocations HTTP/1.0"])
-    return Attack(line + b"\r\nHost: here\r\n" + rng.choice(fields) + b"\r\n\r\n" + junk(rng, 9))
+    return Attack(line + b"\r\nHost: localhost\r\n" + rng.choice(fields) + b"\r\n\r\n" + junk(rng, 9))
 
 
 def smuggled(rng: Random) -> Attack:
-    inner = b"GET /ping HTTP/1.1\r\nHost: here\r\n\r\n"
+    inner = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
     coding = rng.choice(
         [
             "chunked",
@@ -294,7 +294,7 @@ def garbage(rng: Random) -> Attack:
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
         b"*1\r\n$4\r\nPING\r\n\r\n",
-        b"GET /ping HTTP/%d.%d\r\nHost: a\r\n\r\n" % (rng.randint(2, 9), rng.randint(0, 9)),
+        b"GET /ping HTTP/%d.%d\r\nHost: localhost\r\n\r\n" % (rng.randint(2, 9), rng.randint(0, 9)),
         b"GET\r\n\r\n",
         b"GET  /ping  HTTP/1.1\r\n\r\n",
         b"\r\n\r\n\r\n\r\nX\r\n\r\n",
@@ -328,7 +328,7 @@ def endless(rng: Random) -> Attack:
     if rng.random() < 0.8:
         return Attack(post(b"", length=str(rng.randint(6_291_457, 10**18))) + junk(rng), stall=True)
     piece = b"20000\r\n" + bytes(0x20000) + b"\r\n"
-    head = b"POST /invocations HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
+    head = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
     return Attack(head + b"Transfer-Encoding: chunked\r\n\r\n" + 49 * piece, stall=True)
 
 

@@ -165,7 +165,7 @@ def request(body: bytes, *headers: str, length: int | None = None) -> bytes:
     """POST /invocations as bytes, with a Content-Length of its own choice."""
     lines = [
         "POST /invocations HTTP/1.1",
-        "Host: here",
+        "Host: localhost",
         "Content-Type: image/jpeg",
         f"Content-Length: {len(body) if length is None else length}",
         *headers,

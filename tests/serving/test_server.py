@@ -269,3 +269,39 @@ def test_a_heat_map_is_a_picture_of_the_square_that_the_network_sees(server: Ser
     assert server.ask("POST", "/explain?label=nobody", encoded(photo("red")), JPEG).status == 400
     assert server.ask("POST", "/explain", b"no photo", JPEG).status == 400
     assert server.ask("POST", "/explain", b"{}", JSON).status == 415
+
+
+@pytest.mark.parametrize("path", ["/../../etc/passwd", "/%2e%2e/page.py", "//etc/passwd", "/page.css", "/bundle.json", "/.env"])  # fmt: skip
+def test_no_file_is_served(server: Server, path: str) -> None:
+    answer = server.ask("GET", path)
+    assert (answer.status, answer.headers["x-content-type-options"]) == (404, "nosniff")
+
+
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        ({"Host": "evil.example"}, "evil.example"),
+        ({"Origin": "https://evil.example"}, "https://evil.example"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/ping", "/metrics", "/invocations"])
+def test_a_page_of_somebody_else_is_not_answered(
+    server: Server, path: str, headers: dict[str, str], name: str
+) -> None:
+    method, body = ("POST", encoded(photo("red"))) if path == "/invocations" else ("GET", b"")
+    answer = server.ask(method, path, body, JPEG | headers)
+    assert answer.status == 403
+    assert f"and not a page of {name}. If a proxy asks under that name" in answer.error
+    assert not [header for header in answer.headers if header.startswith("access-control")]
+
+
+def test_a_proxy_may_ask_under_its_name_and_other_machines_under_any(bundle: Path) -> None:
+    proxied = {"Host": "photos.example.com", "Origin": "https://photos.example.com"}
+    with serving(bundle, "names=[photos.example.com]") as server:
+        assert (
+            server.ask("POST", "/invocations", encoded(photo("red")), JPEG | proxied).status == 200
+        )
+    with serving(bundle, "host=0.0.0.0") as server:
+        assert (
+            server.ask("POST", "/invocations", encoded(photo("red")), JPEG | proxied).status == 200
+        )

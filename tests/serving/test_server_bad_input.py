@@ -118,9 +118,9 @@ def test_a_wrong_image_type_does_no_harm(server: Server) -> None:
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"GET /ping HTTP/9.9\r\n\r\n", 400),
         (b"GET /ping HTTP/1.1\r\n\r\n", 400),
-        (b"GET /p ing HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"GET /ping HTTP/1.1\r\nHost: a\r\nA: " + b"a" * 100_000 + b"\r\n\r\n", 431),
-        (b"GET /ping HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 10_000 + b"\r\n", 431),
+        (b"GET /p ing HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /ping HTTP/1.1\r\nHost: localhost\r\nA: " + b"a" * 100_000 + b"\r\n\r\n", 431),
+        (b"GET /ping HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 10_000 + b"\r\n", 431),
         (request(GOOD, "Content-Length: 5"), 400),
         (request(GOOD, "Transfer-Encoding: chunked"), 400),
         (request(GOOD, "Transfer-Encoding: chunked, identity"), 400),
@@ -145,7 +145,7 @@ def test_what_is_no_http_is_refused(server: Server, sent: bytes, status: int) ->
 
 
 def test_smuggled_requests_are_not_answered(server: Server) -> None:
-    inner = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+    inner = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
     found = server.raw(request(b"0\r\n\r\n" + inner, "Transfer-Encoding: chunked"))
     assert found is not None
     assert found.status == 400

@@ -202,7 +202,7 @@ def test_what_is_in_hand_is_answered_before_the_end(bundle: Path, number: int) -
     server.ready()
     with server.connection() as raw, server.connection() as idle:
         raw.sendall(request(BODY)[:-9])
-        idle.sendall(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
+        idle.sendall(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
         received(idle)
         server.process.send_signal(number)
         server.line("stopping")

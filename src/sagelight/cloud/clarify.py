@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from sagelight.archives import inside
 from sagelight.cloud.clarify_plan import ClarifyPlan, plan_clarify, settled_plan
 from sagelight.cloud.clarify_request import config_text, config_uri, results_uri
 from sagelight.cloud.clarify_settings import ClarifySettings
@@ -111,7 +112,7 @@ def fetch_results(aws: Aws, uri: str, folder: Path) -> int:
         with explained(f"fetching {uri}"):
             keys = list(_keys(aws, bucket, prefix))
             for key in progress(keys, len(keys), "fetching results"):
-                path = whole / key.removeprefix(prefix)
+                path = inside(whole, key.removeprefix(prefix))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 aws.s3.download_file(bucket, key, str(path))
         if not keys:

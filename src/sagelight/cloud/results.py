@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from sagelight.archives import unpack
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.follow import TUNING, JobState, find_job, readable_reason
 from sagelight.cloud.tensors import fetch_trial, trial_uri
@@ -135,10 +135,7 @@ def _unpack(aws: Aws, uri: str, target: Path, scratch: Path, optional: bool = Fa
             if optional and error_code(error) == "404":
                 return
             raise
-    target.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar:
-        # The filter refuses links and paths that lead out of the folder.
-        tar.extractall(target, filter="data")
+    unpack(archive, target)
     archive.unlink()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from sagelight.archives import inside
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.place import find_place
 from sagelight.cloud.settings import CloudSettings
@@ -65,7 +66,7 @@ def fetch_trial(aws: Aws, uri: str, folder: Path) -> int:
         found = _of_a_trial(_keys(aws, bucket, f"{prefix}/" if prefix else ""))
 
     def fetch(name: str) -> None:
-        path = folder / name
+        path = inside(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         aws.s3.download_file(bucket, found[name], str(path))
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sagelight.archives import read_member
 from sagelight.bundle.spec import BundleSpec
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.follow import LOG_GROUPS, TRANSFORM, JobState
 from sagelight.cloud.transform_inputs import Inputs, Photo
 from sagelight.cloud.transform_manifest import S3
-from sagelight.errors import BundleError, CloudError
+from sagelight.errors import ArchiveError, BundleError, CloudError
 from sagelight.progress import progress
 from sagelight.serving.stream import Answer
 
 THREADS = 16
 OUT = ".out"
 SPEC = "bundle.json"
+MOST_SPEC = 1 << 26
 # S3 gives whole seconds.
 _ROUNDING = timedelta(seconds=2)
 NO_ANSWER = "the job left no answer"
@@ -84,13 +84,11 @@ def labels_in(aws: Aws, uri: str) -> list[str]:
     with explained(f"reading {uri}"):
         body = aws.s3.get_object(Bucket=bucket, Key=key)["Body"]
     try:
-        with tarfile.open(fileobj=body, mode="r|gz") as tar:
-            for entry in tar:
-                content = tar.extractfile(entry) if Path(entry.name) == Path(SPEC) else None
-                if content is not None:
-                    return BundleSpec.from_dict(json.loads(content.read())).labels
-    except (tarfile.TarError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
-        raise CloudError(f"{uri} is no archive of a bundle: {error}.") from error
+        content = read_member(body, SPEC, MOST_SPEC)
+        if content is not None:
+            return BundleSpec.from_dict(json.loads(content)).labels
+    except (ArchiveError, OSError, ValueError, KeyError, TypeError) as error:
+        raise CloudError(f"{uri} is no archive of a bundle: {error}") from error
     raise BundleError(f"{uri} holds no {SPEC}. Type bundle=DIR of a bundle.")
 
 

@@ -7,10 +7,10 @@ import os
 import shlex
 import shutil
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
+from sagelight.archives import unpack
 from sagelight.config.compose import compose
 from sagelight.config.grammar import hydra_text, parse_override
 from sagelight.config.hyperparameters import decode
@@ -75,8 +75,7 @@ def job_config(paths: JobPaths) -> tuple[Config, list[str]]:
 def unpack_shards(channel: Path) -> None:
     """Turn the shards that a channel brought back into photos; a channel of plain photos stays as it is."""
     for shard in sorted(channel.glob(SHARDS.format("*"))):
-        with tarfile.open(shard) as tar:
-            tar.extractall(channel, filter="data")
+        unpack(shard, channel)
         # The disk was sized for the photos once.
         shard.unlink()
 

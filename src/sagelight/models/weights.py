@@ -34,7 +34,7 @@ def load_weights(backbone: Backbone, name: str, weights: str, image_size: int) -
     """
     if weights == "none":
         return
-    state = _torchvision_state(name) if weights == "default" else _file_state(Path(weights))
+    state = _file_state(cached_default_weights(name) if weights == "default" else Path(weights))
     state = _backbone_part(state, backbone)
     if name.startswith("vit_"):
         state = _fit_positions(state, backbone, image_size)
@@ -55,23 +55,18 @@ def cached_default_weights(name: str) -> Path:
     return path
 
 
-def _download_default(newest: Any, path: Path) -> State:
+def _download_default(newest: Any, path: Path) -> None:
     try:
-        state: State = newest.get_state_dict(progress=False, check_hash=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The name ends with the beginning of the hash. torch.hub's own loader would unpickle whatever it finds there.
+        digest = path.stem.rpartition("-")[2]
+        torch.hub.download_url_to_file(newest.url, str(path), digest, progress=False)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             f"model.weights=default: torchvision's weights {newest} are not on this machine and could not "
             f"be downloaded ({error}). Put {path.name} at {path}, or type model.weights=PATH of a state "
             "dict, or model.weights=none to start from random weights."
         ) from error
-    return state
-
-
-def _torchvision_state(name: str) -> State:
-    newest = get_model_weights(name).DEFAULT
-    return _download_default(
-        newest, Path(torch.hub.get_dir()) / "checkpoints" / Path(newest.url).name
-    )
 
 
 def _file_state(path: Path) -> State:

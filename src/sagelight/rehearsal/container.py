@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from sagelight.archives import inside
 from sagelight.cloud.tensors import DEBUG_OUTPUT
 from sagelight.container.paths import BASE, TENSORS
 from sagelight.rehearsal.program import TrainProgram
@@ -196,7 +197,7 @@ class Container:
         for entry in (entry for page in pages for entry in page.get("Contents", ())):
             # S3Prefix means every key that begins so; the names below its last folder are kept.
             inner = entry["Key"].removeprefix(prefix).lstrip("/") or Path(entry["Key"]).name
-            path = target / inner
+            path = inside(target, inner)
             path.parent.mkdir(parents=True, exist_ok=True)
             self.s3.download_file(place.netloc, entry["Key"], str(path))
             count += 1

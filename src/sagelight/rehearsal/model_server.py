@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +21,9 @@ from typing import Any
 from urllib.parse import urlparse
 
 import sagelight
+from sagelight.archives import unpack
 from sagelight.cloud.client import error_code
+from sagelight.errors import ArchiveError
 
 HOST = "127.0.0.1"
 COMMAND = [sys.executable, "-m", "sagelight.container.serve", "serve"]
@@ -202,11 +203,10 @@ def _unpack(s3: Any, uri: str, target: Path) -> None:
     place = urlparse(uri)
     try:
         s3.download_file(place.netloc, place.path.lstrip("/"), str(archive))
-        with tarfile.open(archive, "r:gz") as tar:
-            tar.extractall(target, filter="data")
+        unpack(archive, target)
     except ClientError as error:
         raise DownloadError(f"Could not find model data at {uri}. ({error_code(error)})") from error
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (ArchiveError, OSError) as error:
         raise DownloadError(
             f"Failed to extract model data archive from URL {uri}. Please ensure that the object located at the URL "
             f"is a valid tar.gz archive ({error})."

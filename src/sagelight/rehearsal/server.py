@@ -12,6 +12,7 @@ from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
+from sagelight.callers import is_stranger
 from sagelight.errors import CloudError
 from sagelight.rehearsal.program import load_programs
 from sagelight.rehearsal.refusal import Refusal
@@ -88,6 +89,10 @@ class Rehearsal:
         )
 
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if is_stranger(str(environ.get("HTTP_HOST", "")), str(environ.get("HTTP_ORIGIN", ""))):
+            # moto lets every web page ask it, and a job runs the code that it is given.
+            start("403 Forbidden", [("Content-Type", "text/plain")])
+            return [b"a rehearsal answers programs of its own machine, and no web page\n"]
         path = str(environ.get("PATH_INFO", ""))
         if path.startswith(INTERRUPT):
             return self._interrupt(path.removeprefix(INTERRUPT), start)

@@ -44,6 +44,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with atomic(target) as file:
             file.write(buffer.getbuffer())
 
+    def remove_checkpoint(self, path: Any) -> None:
+        """Nothing: ours are replaced, and Lightning asks this of a path that it has read in a checkpoint.
+
+        Lightning's own would remove whatever it names, such as local:///home/me, with all that is in it.
+        """
+
 
 def checkpoint_callbacks(folder: Path, hpo: HpoSettings) -> list[ModelCheckpoint]:
     """best.ckpt whenever the objective improves; then last.ckpt after every epoch.

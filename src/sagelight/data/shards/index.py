@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from io import BytesIO
@@ -12,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sagelight.archives import refuse_swollen
 from sagelight.data.index import SPLITS, ImageIndex, Sample
 from sagelight.data.shards.archives import INDEX, Shard, Shards, pack_arrays
-from sagelight.errors import DataError, first_line
+from sagelight.errors import ArchiveError, DataError, first_line
 
 FORMAT = 1
+# A copy is written under this name, wherever the index came from.
+_SHARD = re.compile(r"\w[\w.-]*\.tar", re.ASCII)
 _ARRAYS = ("facts", "paths", "split", "target", "shard", "offset", "size")
 
 
@@ -78,6 +82,8 @@ def read_index(content: bytes, root: str) -> Prepared:
     """
     where = f"{root.rstrip('/')}/{INDEX}"
     try:
+        with zipfile.ZipFile(BytesIO(content)) as packed:
+            refuse_swollen(packed, len(content))
         with np.load(BytesIO(content), allow_pickle=False) as file:
             facts = json.loads(file["facts"].tobytes().decode())
             _refuse_newer(int(facts["format"]), where)
@@ -86,6 +92,7 @@ def read_index(content: bytes, root: str) -> Prepared:
     except DataError:
         raise
     except (
+        ArchiveError,
         zipfile.BadZipFile,
         ValueError,
         KeyError,
@@ -93,6 +100,7 @@ def read_index(content: bytes, root: str) -> Prepared:
         IndexError,
         OSError,
         EOFError,
+        MemoryError,
     ) as error:
         raise DataError(
             f"{where} is damaged ({first_line(error)}). Copy it again, or type "
@@ -122,6 +130,8 @@ def _prepared(facts: dict[str, Any], arrays: dict[str, NDArray[Any]], root: str)
     paths = text.split("\0") if text else []
     sizes = {len(paths), *(len(arrays[name]) for name in _ARRAYS[2:])}
     archives = tuple(Shard(**entry) for entry in facts["shards"])
+    if not all(_SHARD.fullmatch(shard.name) for shard in archives):
+        raise ValueError("it names a shard outside of its folder")
     if len(sizes) != 1:
         raise ValueError("its columns differ in length")
     if len(paths) and not 0 <= int(arrays["shard"].min()) <= int(arrays["shard"].max()) < len(

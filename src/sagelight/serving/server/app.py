@@ -7,7 +7,7 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from sagelight.callers import is_stranger
 from sagelight.serving.server.answers import error_response, refused
 from sagelight.serving.server.batching import ModelFailure
 from sagelight.serving.server.bodies import Gone
@@ -47,10 +48,21 @@ class Route:
 class Application:
     """Answers every request, within `seconds`, and says so in log and metrics."""
 
-    def __init__(self, routes: Mapping[str, Route], metrics: Metrics, seconds: float) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        metrics: Metrics,
+        seconds: float,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """
+        Args:
+            names: where only this machine is to be answered, the names that it has besides localhost.
+        """
         self._routes = routes
         self._metrics = metrics
         self._seconds = seconds
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
@@ -59,6 +71,8 @@ class Application:
         request.state.facts = {}
         response = await self._answer(request)
         response.headers["X-Request-Id"] = request.state.id
+        # An answer is what it says it is, also to a browser that would rather guess.
+        response.headers["X-Content-Type-Options"] = "nosniff"
         await response(scope, receive, send)
         self._note(request, response.status_code, time.perf_counter() - start)
 
@@ -84,6 +98,8 @@ class Application:
 
     def _handler(self, request: Request) -> Handler:
         _check_head(request.scope)
+        if self._names is not None:
+            _check_caller(request, self._names)
         path = request.scope["path"]
         route = self._routes.get(path)
         if route is None:
@@ -131,6 +147,16 @@ def _check_head(scope: Scope) -> None:
     if scope["http_version"] not in ("1.0", "1.1"):
         reason = f"HTTP/{scope['http_version']} is not spoken here; HTTP/1.1 is."
         raise Refusal(HTTPStatus.BAD_REQUEST, reason, Connection="close")
+
+
+def _check_caller(request: Request, names: Sequence[str]) -> None:
+    host, origin = request.headers.get("host", ""), request.headers.get("origin", "")
+    if is_stranger(host, origin, names):
+        reason = (
+            f"this server answers its own machine, and not a page of {(origin or host)[:200]}. "
+            "If a proxy asks under that name, start the server with names=[NAME,...]."
+        )
+        raise Refusal(HTTPStatus.FORBIDDEN, reason)
 
 
 def _request_id(request: Request) -> str:

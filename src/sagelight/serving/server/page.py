@@ -36,7 +36,6 @@ class Page:
         self._page = page
         self._headers = {
             "Content-Security-Policy": _policy(style, script),
-            "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cache-Control": "no-cache",
         }

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sagelight.callers import is_loopback
 from sagelight.serving.server.answers import error_response, json_response
 from sagelight.serving.server.app import Application, Route
 from sagelight.serving.server.bodies import Bodies
@@ -40,7 +41,8 @@ def make_app(service: Service) -> Application:
     }
     if settings.explain:
         routes["/explain"] = Route(Explanations(service, bodies), "POST", logged=True)
-    return Application(routes, service.metrics, settings.timeout_seconds)
+    names = settings.names if is_loopback(settings.host) else None
+    return Application(routes, service.metrics, settings.timeout_seconds, names)
 
 
 class _Ping:

@@ -18,6 +18,11 @@ class ServeSettings:
         "127.0.0.1",
         "Address to listen on; 0.0.0.0 lets other machines in, and asks nobody who they are.",
     )
+    names: list[str] = setting(
+        [],
+        "Names under which a proxy may ask a server that listens on this machine alone; else it answers to localhost "
+        "and to numbers, and to no web page but its own.",
+    )
     port: int = setting(8080, "Port to listen on; 0 takes any free one.", least=0, most=65535)
     workers: int | str = setting(
         AUTO,

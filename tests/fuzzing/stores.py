@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import shutil
-import tarfile
 import zlib
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 
 from fuzzing.changes import change_json, joined, parts_of
 from fuzzing.target import Target, scratch, written
-from sagelight.container.entry import unpack_shards
 from sagelight.data.index import ImageIndex, Sample
 from sagelight.data.resized import ResizedFile
 from sagelight.data.resized_store import FACTS, PIXELS, ROWS, ResizedStore, stamp
@@ -83,30 +81,6 @@ def _fact_seeds() -> list[bytes]:
     with np.load(io.BytesIO(index_bytes(_prepared()))) as file:
         names = ("facts", "paths", "split", "target", "shard", "offset", "size")
         return [joined(*(file[name].tobytes() for name in names))]
-
-
-def _archive(data: bytes) -> None:
-    folder = scratch() / "channel"
-    shutil.rmtree(folder, ignore_errors=True)
-    written("channel/photos-00000.tar", data)
-    unpack_shards(folder)
-    assert not (scratch() / "x").exists()
-
-
-def _archive_seeds() -> list[bytes]:
-    found = []
-    for name, kind in (
-        ("a/0.jpg", tarfile.REGTYPE),
-        ("../x", tarfile.REGTYPE),
-        ("l", tarfile.SYMTYPE),
-    ):
-        file = io.BytesIO()
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.size, entry.linkname = kind, 5 * (kind == tarfile.REGTYPE), "../x"
-            tar.addfile(entry, io.BytesIO(b"photo"))
-        found.append(file.getvalue()[:2048])
-    return found
 
 
 FEATURES = {"shape": [2, 3], "kind": "fuzzed"}
@@ -193,7 +167,6 @@ def _resized_seeds() -> list[bytes]:
 TARGETS = {
     "stores.index": Target(_index, lambda: [index_bytes(_prepared())], 60),
     "stores.facts": Target(_facts, _fact_seeds, 30, change=change_json),
-    "stores.archive": Target(_archive, _archive_seeds, 20),
     "stores.features": Target(_features, _feature_seeds, 10, change=change_json),
     "stores.resized": Target(_resized, _resized_seeds, 10, change=change_json),
 }

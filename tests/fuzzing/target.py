@@ -48,9 +48,8 @@ class Target:
 
 @cache
 def scratch() -> Path:
-    """A folder of this process; in memory, where the system has one there."""
-    memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
+    """A folder of this process."""
+    return Path(tempfile.mkdtemp(prefix="fuzz-"))
 
 
 def written(name: str, content: bytes) -> Path:

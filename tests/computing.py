@@ -22,7 +22,7 @@ def get(folder: str, start: Barrier, seconds: float) -> None:
         (marks / str(os.getpid())).touch()
         time.sleep(seconds)
         target[:] = 7
-        return {}
+        return {"unreadable": {}}
 
     start.wait(60)
     values, _ = FeatureStore(Path(folder) / "store", 1e9).get(

@@ -17,7 +17,10 @@ from typing import Any, BinaryIO, ClassVar
 
 from sagelight.errors import RunError
 from sagelight.files import takes_lock, write_json
+from sagelight.parsing import read_json
 
+# What reading a thing of another shape than its own can raise.
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 _CHUNK = 1 << 22
 
 
@@ -61,8 +64,7 @@ class Store:
             made_from: everything that decides the content, as plain JSON.
             make: fills the empty folder given, and returns more facts to keep beside the content. It calls
                 `make_room` before it writes much.
-            is_whole: whether a folder holds what its facts say; it may raise OSError, ValueError, KeyError and
-                TypeError where they are damaged.
+            is_whole: whether a folder holds what its facts say; it may raise what is in `DAMAGE` where it does not.
 
         Returns:
             The folder and the facts.
@@ -87,7 +89,7 @@ class Store:
         found = []
         for path in self.folder.glob(f"*/{self.facts}"):
             try:
-                facts = json.loads(path.read_text(encoding="utf-8"))
+                facts = read_json(path)
                 size = sum(each.stat().st_size for each in path.parent.iterdir())
                 found.append(Kept(path.parent.name, facts, size, path.stat().st_mtime))
             except (OSError, ValueError):
@@ -122,13 +124,13 @@ class Store:
     ) -> tuple[Path, dict[str, Any]] | None:
         place = self.folder / key
         try:
-            facts = json.loads((place / self.facts).read_text(encoding="utf-8"))
+            facts = read_json(place / self.facts)
             whole = is_whole(place, facts)
         except FileNotFoundError:
             # A removal that was interrupted leaves a part.
             shutil.rmtree(place, ignore_errors=True)
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except DAMAGE:
             whole = False
         if not whole:
             print(f"{place} is damaged; it is {self.again} again", file=sys.stderr)
@@ -155,6 +157,11 @@ class Store:
                 f"{self.what} could not be kept in {self.folder}: {error.strerror}; nothing half-written stays there. "
                 f"{self.remedy}"
             ) from error
+
+
+def unreadable_photos(facts: dict[str, Any]) -> dict[int, str]:
+    """Which photos could not be read when a thing was made, by position, and why; damaged facts raise."""
+    return {int(position): str(reason) for position, reason in facts["unreadable"].items()}
 
 
 def cache_folder(folder: str | None, kind: str) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sagelight.bundle.preprocessing import Preprocessing
 from sagelight.errors import BundleError
+from sagelight.parsing import read_json
 
 FORMAT_VERSION = 2
 # 1 knew no precision; its bundles are fp32.
@@ -83,16 +84,37 @@ class BundleSpec:
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> BundleSpec:
+        """What `to_dict` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError, OverflowError: it is something else.
+        """
         measured = entries.get("quantization")
-        return cls(
+        spec = cls(
             **{
                 **entries,
                 "preprocessing": Preprocessing.from_dict(entries["preprocessing"]),
                 "splits": Splits(**entries["splits"]),
-                "quantization": Quantization(**measured) if measured else None,
+                "quantization": None if measured is None else Quantization(**measured),
                 "format_version": FORMAT_VERSION,
             }
         )
+        spec._check()
+        return spec
+
+    def _check(self) -> None:
+        texts = [self.backbone, self.fingerprint, *self.labels, *self.splits.cut]
+        if not isinstance(self.labels, list) or not self.labels:
+            raise ValueError("it has no labels")
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a name in it is no text")
+        if not isinstance(self.provenance, dict):
+            raise TypeError("its provenance is no mapping")
+        numbers = [
+            value for part in (self.splits, self.quantization) if part for value in astuple(part)
+        ]
+        if not all(isinstance(number, list) or math.isfinite(number) for number in numbers):
+            raise ValueError("a number in it is not finite")
 
     @classmethod
     def read(cls, folder: Path) -> BundleSpec:
@@ -108,7 +130,7 @@ class BundleSpec:
                 "A finished run leaves one: type bundle=runs/latest/bundle"
             )
         try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
+            entries = read_json(path)
             version = entries.get("format_version")
             if version not in READABLE:
                 raise BundleError(
@@ -117,7 +139,7 @@ class BundleSpec:
                     "Use the sagelight that wrote it, or train again."
                 )
             return cls.from_dict(entries)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise BundleError(
                 f"{path} is damaged ({error}). Copy the bundle again, or train again."
             ) from error

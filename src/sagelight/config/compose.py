@@ -101,7 +101,11 @@ def load(path: Path, overrides: Sequence[str]) -> Config:
 
 def to_config(values: DictConfig) -> Config:
     """Merge plain values over the schema: unknown keys and wrong types are refused."""
-    for name in _leaves(OmegaConf.to_container(values, resolve=True)):
+    try:
+        names = list(_leaves(OmegaConf.to_container(values, resolve=True)))
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError(unresolved(error)) from error
+    for name in names:
         if not knows(Config, name):
             raise ConfigError(_unknown(name, {known for known, _ in walk(Config)}))
     try:
@@ -111,6 +115,15 @@ def to_config(values: DictConfig) -> Config:
         raise ConfigError(_one_line(error, [])) from error
     assert isinstance(config, Config)
     return config
+
+
+def unresolved(error: Exception) -> str:
+    """One line for a value whose `${...}` means nothing."""
+    where = getattr(error, "full_key", None)
+    return (
+        f"{where}: {first_line(error)}. ${{KEY}} stands for the value of another setting; "
+        "put a backslash before the $ that is meant as such."
+    )
 
 
 def parse_value(text: str) -> tuple[str, Any]:

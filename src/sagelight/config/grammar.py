@@ -19,7 +19,7 @@ def parse_override(text: str) -> Override:
     """
     try:
         override: Override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
+    except (HydraException, RecursionError) as error:
         hint = (
             " Quote values with special signs: \"key='a b'\"."
             if "=" in text
@@ -75,7 +75,7 @@ def _reads_back(text: str) -> bool:
         return False
     try:
         override = OverridesParser.create().parse_override(f"key={text}")
-    except HydraException:
+    except (HydraException, RecursionError):
         return False
     value = override.value()
     return isinstance(value, str) and value == text

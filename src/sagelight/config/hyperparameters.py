@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sagelight.errors import ConfigError
+from sagelight.parsing import parse_json
 
 STATIC = "sagelight_overrides_"
 LONGEST_VALUE = 2500
@@ -43,9 +44,10 @@ def decode(hyperparameters: Mapping[str, str]) -> list[str]:
 
 def _shared(values: Mapping[str, str]) -> list[str]:
     names = [name for name in values if name.startswith(STATIC)]
-    names.sort(key=lambda name: int(name.removeprefix(STATIC)))
     if not names:
         return []
+    # By number: of two of them the longer is the larger.
+    names.sort(key=lambda name: (len(name), name))
     # A plain part may begin and end with a quote by chance, so only the whole tells which encoding it is.
     for joined in (
         "".join(values[name] for name in names),
@@ -68,6 +70,6 @@ def unwrapped(text: str) -> str:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return None

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sagelight.config.check import check_limits
-from sagelight.config.compose import parse_value
+from sagelight.config.compose import parse_value, unresolved
 from sagelight.config.groups import GROUPS, conf_dir, group_choices
 from sagelight.config.setting import walk
 from sagelight.errors import ConfigError, first_line, suggestion
@@ -43,7 +43,10 @@ def parse_settings(schema: type[S], overrides: Sequence[str], command: str) -> S
             OmegaConf.update(settings, key, value)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{text}: {first_line(error)}.") from error
-    filled: Any = OmegaConf.to_object(settings)
+    try:
+        filled: Any = OmegaConf.to_object(settings)
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError(unresolved(error)) from error
     check_limits(filled)
     result: S = filled
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -26,6 +25,7 @@ from sagelight.container.paths import (
 )
 from sagelight.errors import RunError, SagelightError
 from sagelight.files import write_json
+from sagelight.parsing import read_json
 from sagelight.processes import Processes, collect_as_usual, collect_rarely
 
 CLOUD_COMMAND = "python launch/sagemaker.py"
@@ -64,12 +64,24 @@ def job_config(paths: JobPaths) -> tuple[Config, list[str]]:
         ConfigError: hyperparameters that are not ours, or values that are refused.
         RunError: no hyperparameters.
     """
-    hyperparameters = _read_json(paths.hyperparameters)
+    hyperparameters = read_hyperparameters(paths.hyperparameters)
     overrides = decode(hyperparameters)
     config = _moved(compose(overrides), paths)
     config.run_dir = str(paths.checkpoints / _run_name(hyperparameters))
     _watch(config, paths)
     return config, overrides
+
+
+def read_hyperparameters(path: Path) -> dict[str, str]:
+    """The hyperparameters of a job, as its file holds them.
+
+    Raises:
+        RunError: no such file, or one that does not hold texts by name.
+    """
+    found = _read_json(path)
+    if not all(isinstance(value, str) for value in found.values()):
+        raise _unreadable(path, "its values are not texts")
+    return found
 
 
 def unpack_shards(channel: Path) -> None:
@@ -81,7 +93,7 @@ def unpack_shards(channel: Path) -> None:
 
 
 def _train(paths: JobPaths) -> None:
-    overrides = decode(_read_json(paths.hyperparameters))
+    overrides = decode(read_hyperparameters(paths.hyperparameters))
     if any(parse_override(text).is_sweep_override() for text in overrides):
         _study(paths, overrides)
     else:
@@ -181,10 +193,16 @@ def _run_name(hyperparameters: dict[str, str]) -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        loaded: dict[str, Any] = read_json(path)
     except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} cannot be read ({error}): this program runs inside SageMaker training jobs. "
-            "Start one with python launch/sagemaker.py."
-        ) from error
+        raise _unreadable(path, str(error)) from error
+    if not isinstance(loaded, dict):
+        raise _unreadable(path, "it is no mapping")
     return loaded
+
+
+def _unreadable(path: Path, why: str) -> RunError:
+    return RunError(
+        f"{path} cannot be read ({why}): this program runs inside SageMaker training jobs. "
+        "Start one with python launch/sagemaker.py."
+    )

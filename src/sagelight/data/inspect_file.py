@@ -111,7 +111,6 @@ def _header_and_tail(file: BinaryIO, path: Path) -> tuple[tuple[str, ...], bytes
 
 def _header(image: Image.Image, suffix: str) -> list[str]:
     pixels = image.width * image.height
-    # getexif of Image itself: a PNG's own would decode all pixels first.
     found = {
         "wrongly_named": image.format not in FORMATS_BY_SUFFIX[suffix],
         "too_large": pixels > MAX_PIXELS,
@@ -119,10 +118,18 @@ def _header(image: Image.Image, suffix: str) -> list[str]:
         "huge": HUGE_PIXELS < pixels <= MAX_PIXELS,
         "cmyk": image.mode == "CMYK",
         "sixteen_bit": _more_than_8_bits(image),
-        "exif_rotated": Image.Image.getexif(image).get(ORIENTATION) in TURNS,
+        "exif_rotated": _turned(image),
         "animated": _animated(image),
     }
     return [code for code, true in found.items() if true]
+
+
+def _turned(image: Image.Image) -> bool:
+    try:
+        # getexif of Image itself: a PNG's own would decode all pixels first.
+        return Image.Image.getexif(image).get(ORIENTATION) in TURNS
+    except DECODE_ERRORS:
+        return False  # As for decoding, damaged metadata spoils no pixel.
 
 
 def _animated(image: Image.Image) -> bool:

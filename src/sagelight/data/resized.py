@@ -19,6 +19,8 @@ from sagelight.data.index import ImageIndex, Sample
 from sagelight.data.resized_store import PIXELS, ROWS, resized_store
 from sagelight.data.resizing import all_paths, resize_photos
 from sagelight.data.settings import DataSettings
+from sagelight.parsing import mapped_array
+from sagelight.store import unreadable_photos
 
 
 class ResizedFile:
@@ -41,7 +43,7 @@ class ResizedFile:
         return np.ndarray((height, width, 3), np.uint8, self._map, offset)
 
     def _open(self) -> None:
-        self._rows = np.asarray(np.load(self.folder / ROWS, mmap_mode="r", allow_pickle=False))
+        self._rows = np.asarray(mapped_array(self.folder / ROWS))
         with (self.folder / PIXELS).open("rb") as file:
             # Whoever needs room leaves alone what is read: the mapping keeps the file open, and so the lock.
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -105,5 +107,6 @@ def open_cache(
     if settings.cache != "memmap":
         return None
     folder, facts = resize_photos(index, preprocessing, resized_store(settings))
-    unreadable = {int(row): str(reason) for row, reason in facts["unreadable"].items()}
-    return ResizedCache(ResizedFile(folder, unreadable), all_paths(index), preprocessing)
+    return ResizedCache(
+        ResizedFile(folder, unreadable_photos(facts)), all_paths(index), preprocessing
+    )

@@ -16,7 +16,8 @@ from sagelight.data.inspect_threads import spread
 from sagelight.data.settings import DataSettings
 from sagelight.errors import RunError
 from sagelight.files import takes_lock, write_json
-from sagelight.store import Kept, Store, cache_folder, checksum
+from sagelight.parsing import mapped_array
+from sagelight.store import Kept, Store, cache_folder, checksum, unreadable_photos
 
 PIXELS = "photos.u8"
 ROWS = "photos.npy"
@@ -65,10 +66,13 @@ class ResizedStore(Store):
         Reading all of it at every start would take seconds a gigabyte from a cold disk. So a file of the size and time
         of change that it was left with is looked at in 200 places, and any other in all, once.
         """
+        unreadable_photos(facts)
         found = stamp(place / PIXELS)
         if checksum(place / ROWS) != facts["rows"] or found[0] != facts["stamp"][0]:
             return False
-        rows = np.load(place / ROWS, allow_pickle=False)
+        rows = mapped_array(place / ROWS)
+        if not _lie_within(rows, found[0]):
+            return False
         untouched = found == facts["stamp"]
         some = rows[:: -(-len(rows) // CHECKED)] if untouched else rows
         if not _are_whole(place / PIXELS, some, threads=1 if untouched else None):
@@ -127,6 +131,15 @@ def stamp(path: Path) -> list[int]:
     """Size in bytes and time of change in nanoseconds."""
     state = path.stat()
     return [state.st_size, state.st_mtime_ns]
+
+
+def _lie_within(rows: NDArray[Any], size: int) -> bool:
+    """Whether these are places of photos in a file of so many bytes."""
+    if rows.dtype != np.int64 or rows.ndim != 2 or rows.shape[1] != 4:
+        return False
+    offset, height, width, _ = rows.T.astype(np.float64)
+    ends = offset + 3 * height * width
+    return bool((rows[:, :3] >= 0).all() and (ends <= size).all())
 
 
 def _are_whole(path: Path, rows: NDArray[np.int64], threads: int | None) -> bool:

@@ -32,6 +32,7 @@ DTYPES = {
 _NAMES = {number: name for name, number in DTYPES.items()}
 MODES = {"TRAIN": 1, "EVAL": 2, "PREDICT": 3, "GLOBAL": 4}
 _UNCHECKED = b"0x12345678"
+_LARGEST = 2**64 - 1
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 
 
@@ -74,6 +75,11 @@ def encode(name: str, values: NDArray[Any], place: Place) -> bytes:
         + _number(2, place.step)
         + _message(5, _message(1, value))
     )
+    return sealed(event)
+
+
+def sealed(event: bytes) -> bytes:
+    """An event as a record: its length before it, and checksums."""
     length = struct.pack("<Q", len(event))
     return b"".join((length, _checksum(length), event, _checksum(_UNCHECKED)))
 
@@ -93,7 +99,7 @@ def decode(record: bytes) -> tuple[str, NDArray[Any]]:
     try:
         value = _one(_one(event, 5), 1)
         return _one(value, 1).decode(), _tensor(_one(value, 8))
-    except (IndexError, KeyError, StopIteration, ValueError, struct.error) as error:
+    except (IndexError, KeyError, StopIteration, ValueError, OverflowError, struct.error) as error:
         raise DataError(f"the record holds no tensor ({error})") from error
 
 
@@ -150,14 +156,14 @@ def _all(message: bytes, field: int) -> Iterator[bytes]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
+    number = 0
+    for shift in range(0, 64, 7):
         byte = message[at]
         at += 1
         number |= (byte & 127) << shift
         if byte < 128:
-            return number, at
-        shift += 7
+            return number & _LARGEST, at
+    raise ValueError("a number has no end")
 
 
 def _number(field: int, value: int) -> bytes:

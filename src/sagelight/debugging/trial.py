@@ -5,7 +5,6 @@ Source: smdebug 1.0.34 (core/index_reader, core/reductions, trials).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,12 +17,14 @@ from numpy.typing import NDArray
 from sagelight.debugging.records import decode, written_at
 from sagelight.debugging.writer import COLLECTIONS, END, INDEX, STARTS
 from sagelight.errors import DataError
+from sagelight.parsing import read_json
 
 # Where a run keeps what its debugger leaves, and its trial therein.
 FOLDER, TRIAL = "debugger", "trial"
 REDUCED = "smdebug/reductions/"
 # Rules ask for one reduction after the other of the same step; whole tensors are read one by one.
 _KEPT_BYTES = 2**20
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 _INDEX_NAME = re.compile(r"(\d+)_(.+)\.json")
 
 
@@ -222,9 +223,9 @@ class Trial:
 
     def _read_collections(self, path: Path) -> None:
         try:
-            read = json.loads(path.read_text(encoding="utf-8"))["collections"]
+            read = read_json(path)["collections"]
             found = {name: set(each["tensor_names"]) for name, each in read.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except _DAMAGE as error:
             self._tell(f"{path.name} cannot be read: {error}")
             return
         for name, tensors in found.items():
@@ -236,7 +237,7 @@ class Trial:
             return 0
         global_step, worker = int(named[1]), named[2]
         try:
-            read = json.loads(path.read_text(encoding="utf-8"))
+            read = read_json(path)
             meta = read["meta"]
             events = self._inside(str(meta["event_file_name"]))
             for entry in read.get("tensor_payload", ()):
@@ -250,7 +251,7 @@ class Trial:
                     worker,
                 )
                 self._add(entry["tensorname"], spot)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except _DAMAGE as error:
             self._tell(f"step {global_step} of {worker} cannot be read: {path.name}: {error}")
             return 0
         return 1
@@ -272,13 +273,18 @@ class Trial:
 def reduce(values: NDArray[Any], reduction: str) -> NDArray[Any]:
     """A reduction by smdebug's name: min, max, mean, std, variance, sum, prod, l1, l2, each also as abs_...
 
+    Of no values it is not a number.
+
     Raises:
         KeyError: there is no such reduction.
     """
-    wide = values.astype(np.float64) if values.dtype.kind in "fiub" else values
-    if reduction.startswith("abs_"):
-        wide = np.abs(wide)
-    return np.asarray(_REDUCTIONS[reduction.removeprefix("abs_")](wide))
+    compute = _REDUCTIONS[reduction.removeprefix("abs_")]
+    if not values.size:
+        return np.asarray(np.nan)
+    # Of numbers that are not finite nothing else is expected.
+    with np.errstate(all="ignore"):
+        wide = values.astype(np.float64) if values.dtype.kind in "fiub" else values
+        return np.asarray(compute(np.abs(wide) if reduction.startswith("abs_") else wide))
 
 
 def reduced_name(name: str, reduction: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sagelight.store import Kept, Store, checksum, take_room
+from sagelight.parsing import mapped_array
+from sagelight.store import Kept, Store, checksum, take_room, unreadable_photos
 
 ARRAY = "features.npy"
 FACTS = "features.json"
@@ -35,7 +36,7 @@ class FeatureStore(Store):
 
         Args:
             made_from: everything that decides the values, as plain JSON.
-            compute: fills the array given, and returns more facts to keep beside it.
+            compute: fills the array given, and returns more facts to keep beside it, `unreadable` among them.
 
         Returns:
             The array, read-only and mapped from disk, and the facts.
@@ -54,8 +55,14 @@ class FeatureStore(Store):
             del array
             return {**more, "sha256": checksum(folder / ARRAY)}
 
-        place, facts = self.entry(made_from, make, _is_whole)
-        return np.load(place / ARRAY, mmap_mode="r", allow_pickle=False), facts
+        def is_whole(folder: Path, facts: dict[str, Any]) -> bool:
+            unreadable_photos(facts)
+            array = mapped_array(folder / ARRAY)
+            fits = (array.shape, array.dtype) == (shape, np.dtype(dtype))
+            return fits and checksum(folder / ARRAY) == facts["sha256"]
+
+        place, facts = self.entry(made_from, make, is_whole)
+        return mapped_array(place / ARRAY), facts
 
 
 def told(kept: Kept) -> str:
@@ -65,7 +72,3 @@ def told(kept: Kept) -> str:
     return (
         f"{facts['backbone']} at {facts['image_size']}, {facts['split']}{views}, {facts['dtype']}"
     )
-
-
-def _is_whole(place: Path, facts: dict[str, Any]) -> bool:
-    return checksum(place / ARRAY) == str(facts["sha256"])

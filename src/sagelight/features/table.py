@@ -21,7 +21,7 @@ from sagelight.features.settings import uses_cache, views_of
 from sagelight.features.store import FeatureStore
 from sagelight.models.network import Network
 from sagelight.progress import ShowsProgress, progress
-from sagelight.store import cache_folder
+from sagelight.store import cache_folder, unreadable_photos
 
 # A change of what is stored, or of how it is computed, makes a new one.
 FORMAT = 2
@@ -131,7 +131,7 @@ def _table(
     values, facts = store.get(
         _made_from(config, data, split, views, weights), shape, config.features.dtype, compute
     )
-    return FeatureTable(values, {int(k): v for k, v in facts["unreadable"].items()}, computed)
+    return FeatureTable(values, unreadable_photos(facts), computed)
 
 
 def _made_from(

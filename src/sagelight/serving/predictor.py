@@ -115,7 +115,13 @@ def _session(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
     # Its threads look out for work for milliseconds after the last; a server's event loop needs their core.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            # A second try with the same provider prints what the error says, too.
+            path,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,
+        )
     except Exception as error:  # ONNX Runtime's errors share no narrower base class.
         raise BundleError(
             f"{path} is damaged ({first_line(error)}). Copy the bundle again, or train again."

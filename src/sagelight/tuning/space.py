@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Literal
 
 from hydra.core.override_parser.types import (
@@ -29,6 +29,9 @@ from sagelight.errors import ConfigError
 Scale = Literal["auto", "log", "reverse_log"]
 # They say where a run happens or what it is measured by, not what it computes.
 NOT_TUNABLE = ("name", "run_dir", "resume", "check", "logger", "hpo", "cloud", "experiment")
+
+# Of a range by other steps than one.
+MOST_VALUES = 1000
 
 
 @dataclass(frozen=True)
@@ -148,15 +151,17 @@ def _interval(sweep: Override, value: IntervalSweep) -> Continuous | Integer:
 def _range(sweep: Override, value: RangeSweep) -> Integer | Categorical:
     if value.step == 0:
         raise _refusal(sweep, "a range with step 0 never ends")
-    numbers = list(value.range())
+    if not all(map(_is_finite, (value.start, value.stop, value.step))):
+        raise _refusal(sweep, "both ends and the step must be finite")
+    found = value.range()
+    numbers = list(islice(found, MOST_VALUES + 1))
     if not numbers:
         raise _refusal(sweep, "the range is empty; its end is not part of it")
-    whole = all(isinstance(number, int) for number in numbers)
-    if whole and abs(value.step) == 1 and len(numbers) > 1:
-        low, high = min(numbers), max(numbers)
-        return Integer(
-            sweep.key_or_group, int(low), int(high), _scale(sweep, value.tags, low, high)
-        )
+    if isinstance(found, range) and abs(value.step) == 1 and len(numbers) > 1:
+        low, high = sorted((found[0], found[-1]))
+        return Integer(sweep.key_or_group, low, high, _scale(sweep, value.tags, low, high))
+    if len(numbers) > MOST_VALUES:
+        raise _refusal(sweep, f"it has more than {MOST_VALUES:,} values; type interval()")
     if value.tags:
         raise _refusal(
             sweep, "only a range by steps of one has a scale; remove the tag or the step"
@@ -216,11 +221,19 @@ def _scale(sweep: Override, tags: set[str], low: float, high: float) -> Scale:
 def _finite_bounds(sweep: Override, low: float | None, high: float | None) -> tuple[float, float]:
     assert low is not None
     assert high is not None
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not (_is_finite(low) and _is_finite(high)):
         raise _refusal(sweep, "both ends must be finite")
     if low >= high:
         raise _refusal(sweep, "the lower end comes first, and the ends differ")
     return low, high
+
+
+def _is_finite(number: float | None) -> bool:
+    try:
+        return number is not None and math.isfinite(number)
+    except OverflowError:
+        # A whole number beyond every float.
+        return False
 
 
 def _text(sweep: Override, value: Any) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +19,7 @@ from sagelight.archives import refuse_swollen
 from sagelight.data.index import SPLITS, ImageIndex, Sample
 from sagelight.data.shards.archives import INDEX, Shard, Shards, pack_arrays
 from sagelight.errors import ArchiveError, DataError, first_line
+from sagelight.parsing import parse_json
 
 FORMAT = 1
 # A copy is written under this name, wherever the index came from.
@@ -85,7 +88,7 @@ def read_index(content: bytes, root: str) -> Prepared:
         with zipfile.ZipFile(BytesIO(content)) as packed:
             refuse_swollen(packed, len(content))
         with np.load(BytesIO(content), allow_pickle=False) as file:
-            facts = json.loads(file["facts"].tobytes().decode())
+            facts = parse_json(file["facts"].tobytes())
             _refuse_newer(int(facts["format"]), where)
             arrays = {name: file[name] for name in _ARRAYS[1:]}
         return _prepared(facts, arrays, root)
@@ -94,7 +97,10 @@ def read_index(content: bytes, root: str) -> Prepared:
     except (
         ArchiveError,
         zipfile.BadZipFile,
+        zlib.error,
         ValueError,
+        AttributeError,
+        OverflowError,
         KeyError,
         TypeError,
         IndexError,
@@ -134,10 +140,9 @@ def _prepared(facts: dict[str, Any], arrays: dict[str, NDArray[Any]], root: str)
         raise ValueError("it names a shard outside of its folder")
     if len(sizes) != 1:
         raise ValueError("its columns differ in length")
-    if len(paths) and not 0 <= int(arrays["shard"].min()) <= int(arrays["shard"].max()) < len(
-        archives
-    ):
-        raise ValueError("it names shards that there are none of")
+    _refuse_strange_facts(archives, facts["labels"])
+    if paths:
+        _refuse_outside(arrays, archives, len(facts["labels"]))
     splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     for path, split, target in zip(paths, arrays["split"], arrays["target"].tolist(), strict=True):
         splits[SPLITS[split]].append(Sample(path, target))
@@ -146,6 +151,30 @@ def _prepared(facts: dict[str, Any], arrays: dict[str, NDArray[Any]], root: str)
         Path(root), facts["labels"], splits, facts["cut_splits"], facts["fingerprint"], shards
     )
     return Prepared(index, Cut(**facts["cut"]), facts["resize"], facts["plan"])
+
+
+def _refuse_strange_facts(archives: Sequence[Shard], labels: Any) -> None:
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError("its labels are not texts")
+    for shard in archives:
+        if not (isinstance(shard.name, str) and isinstance(shard.sha256, str)):
+            raise ValueError("an archive has no name or no checksum")
+        if not isinstance(shard.size, int) or not 0 <= shard.size < 2**63:
+            raise ValueError(f"{shard.name} has no size")
+
+
+def _refuse_outside(
+    arrays: dict[str, NDArray[Any]], archives: Sequence[Shard], labels: int
+) -> None:
+    """Photos of archives or classes that there are none of, or beyond their archive's end."""
+    shard, offset, size = (arrays[name].astype(np.int64) for name in ("shard", "offset", "size"))
+    if not 0 <= shard.min() <= shard.max() < len(archives):
+        raise ValueError("it names shards that there are none of")
+    if not 0 <= arrays["target"].min() <= arrays["target"].max() < labels:
+        raise ValueError("it names classes that there are none of")
+    room = np.array([each.size for each in archives], dtype=np.int64)[shard]
+    if offset.min() < 0 or size.min() < 0 or (offset > room).any() or (size > room - offset).any():
+        raise ValueError("a photo lies outside its archive")
 
 
 def _refuse_newer(number: int, where: str) -> None:

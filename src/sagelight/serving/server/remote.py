@@ -162,7 +162,7 @@ async def _get(address: Address, reachable: str, most: int) -> bytes:
         request = h11.Request(method="GET", target=address.target, headers=_headers(address))
         for event in (request, h11.EndOfMessage()):
             writer.write(connection.send(event) or b"")
-        return await _body(connection, reader, address, most)
+        return await answered_body(connection, reader, address, most)
     finally:
         writer.transport.abort()
 
@@ -177,9 +177,15 @@ def _headers(address: Address) -> list[tuple[str, str]]:
     ]
 
 
-async def _body(
+async def answered_body(
     connection: h11.Connection, reader: asyncio.StreamReader, address: Address, most: int
 ) -> bytes:
+    """The body of the one answer to a request that was sent, at most `most` bytes.
+
+    Raises:
+        Refusal: another status than 200, too many bytes, or an end before the end (422).
+        RemoteProtocolError: no HTTP/1.1.
+    """
     body = bytearray()
     while True:
         event = connection.next_event()

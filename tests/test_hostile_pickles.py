@@ -16,8 +16,8 @@ import torchvision
 
 from bundles import make_bundle, photo
 from hostile import FORMS, Evil
-from sagelight.data.shards import pack_arrays
-from sagelight.data.shards_index import read_index
+from sagelight.data.shards.archives import pack_arrays
+from sagelight.data.shards.index import read_index
 from sagelight.debugging.replaying import replay
 from sagelight.errors import BundleError, DataError, RunError, SagelightError, WeightsError
 from sagelight.explaining.rebuilt import rebuild_network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -18,9 +19,12 @@ from torchvision.transforms import v2
 
 from sagelight.bundle.preprocessing import (
     FORMATS,
+    PILLOW_IGNORED,
     Preprocessing,
     UnreadableImageError,
     decode,
+    ignore_remarks,
+    refuse_size,
     upright_rgb,
 )
 
@@ -186,11 +190,18 @@ def png_header(width: int, height: int) -> bytes:
         (100_000, 100_000, "decompression bomb"),
         (1, 101, "1 x 101 pixels are too thin"),
         (20_200, 200, "20200 x 200 pixels are too thin"),
+        (201, 2, "201 x 2 pixels are too thin for a photo"),
     ],
 )
 def test_bombs_are_refused_by_their_header(width: int, height: int, reason: str) -> None:
     with pytest.raises(UnreadableImageError, match=reason):
         decode(png_header(width, height))
+
+
+def test_the_largest_and_the_thinnest_photos_are_let_in() -> None:
+    refuse_size(12_000, 10_000)
+    refuse_size(1, 100)
+    refuse_size(200, 2)
 
 
 def test_a_large_photo_within_the_limits_is_decoded_without_a_warning() -> None:
@@ -215,6 +226,16 @@ def test_damaged_metadata_spoils_no_pixel() -> None:
 def test_the_damaged_metadata_of_these_tests_makes_pillow_warn() -> None:
     with pytest.warns(UserWarning, match="Truncated"), Image.open(BytesIO(damaged_metadata())) as i:
         i.getexif()
+
+
+def test_pillows_remarks_are_ignored_by_one_filter_and_nobody_elses() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            ignore_remarks()
+        assert warnings.filters.count(PILLOW_IGNORED) == 1
+        with pytest.raises(UserWarning, match="of ours"):
+            warnings.warn("of ours", stacklevel=1)
 
 
 def test_threads_do_not_undo_each_others_warning_filters() -> None:
@@ -247,8 +268,45 @@ def test_round_trip_through_json() -> None:
 
 @pytest.mark.parametrize("sizes", [(31, 32), (0, 0), (8, -1)])
 def test_a_crop_larger_than_the_picture_is_refused(sizes: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="at most resize_size"):
+    with pytest.raises(ValueError, match="at most resize_size") as refusal:
         spec(*sizes)
+    resize_size, image_size = sizes
+    assert str(refusal.value) == (
+        f"image_size {image_size} must be 1 or more and at most resize_size {resize_size}"
+    )
+
+
+def test_a_crop_may_be_one_pixel_or_the_whole_picture() -> None:
+    assert spec(1, 1)(PICTURE).shape == (3, 1, 1)
+    assert spec(12, 12)(PICTURE).shape == (3, 12, 12)
+
+
+def test_sizes_and_levels_are_read_as_numbers_of_their_kind() -> None:
+    written = {"resize_size": "36", "image_size": 32.0, "mean": ["0.5", 0, 1], "std": [1, 1, 1]}
+    read = Preprocessing.from_dict(written)
+    assert read == Preprocessing(36, 32, (0.5, 0.0, 1.0), (1.0, 1.0, 1.0))
+    assert [type(each) for each in (read.resize_size, read.image_size, *read.mean)] == [
+        int, int, float, float, float,
+    ]  # fmt: skip
+
+
+def test_samples_of_32_bits_are_cut_to_those_of_16() -> None:
+    levels = np.array([[-5, 255, 256, 65_535, 70_000]], np.int32)
+    found = np.asarray(upright_rgb(Image.fromarray(levels)))
+    assert found.tolist() == [[[level] * 3 for level in (0, 0, 1, 255, 255)]]
+
+
+@pytest.mark.parametrize("mode", ["RGBa", "PA", "LA", "RGBA"])
+def test_every_kind_of_transparency_is_laid_over_white(mode: str) -> None:
+    clear = Image.new("RGBA", (2, 1), (10, 20, 30, 0))
+    picture = Image.new("PA", (2, 1)) if mode == "PA" else clear.convert(mode)
+    assert np.asarray(upright_rgb(picture)).tolist() == [[[255] * 3] * 2]
+
+
+def test_what_a_picture_says_of_itself_stays_behind() -> None:
+    content = encode(PICTURE, "JPEG", exif=oriented(6), comment=b"mine")
+    assert decode(content).info == {}
+    assert decode(content).getexif() == {}
 
 
 def test_two_channels_are_refused() -> None:

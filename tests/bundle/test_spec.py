@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bundles import make_bundle, make_spec
-from sagelight.bundle.spec import BundleSpec
+from sagelight.bundle.spec import BundleSpec, Quantization, Splits
 from sagelight.errors import BundleError
 
 
@@ -19,14 +20,22 @@ def test_round_trip_through_json() -> None:
 
 
 def test_a_folder_without_bundle_json_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"is no bundle: .*type bundle=runs/latest/bundle$"):
+    with pytest.raises(BundleError) as refusal:
         BundleSpec.read(tmp_path)
+    assert str(refusal.value) == (
+        f"{tmp_path} is no bundle: it has no bundle.json. "
+        "A finished run leaves one: type bundle=runs/latest/bundle"
+    )
 
 
 def test_another_format_version_is_refused(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", format_version=9)
-    with pytest.raises(BundleError, match="has format version 9; this sagelight reads 1 and 2"):
+    with pytest.raises(BundleError) as refusal:
         BundleSpec.read(bundle)
+    assert str(refusal.value) == (
+        f"{bundle / 'bundle.json'} has format version 9; this sagelight reads 1 and 2. "
+        "Use the sagelight that wrote it, or train again."
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,8 +52,11 @@ def test_damage_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     content = {**json.loads((bundle / "bundle.json").read_text()), **changes}
     (bundle / "bundle.json").write_text(json.dumps(content))
-    with pytest.raises(BundleError, match=r"is damaged .*Copy the bundle again, or train again\.$"):
+    with pytest.raises(BundleError) as refusal:
         BundleSpec.read(bundle)
+    path = re.escape(str(bundle / "bundle.json"))
+    sentence = rf"{path} is damaged \(.+\)\. Copy the bundle again, or train again\."
+    assert re.fullmatch(sentence, str(refusal.value))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
@@ -60,3 +72,21 @@ def test_a_bundle_of_the_first_format_is_fp32(tmp_path: Path) -> None:
     del entries["quantization"]
     (bundle / "bundle.json").write_text(json.dumps({**entries, "format_version": 1}))
     assert BundleSpec.read(bundle).precision == "fp32"
+
+
+def test_a_bundle_in_int8_says_what_it_cost(tmp_path: Path) -> None:
+    measured = Quantization(0.9, 0.875, 40, 100)
+    bundle = make_bundle(tmp_path / "bundle", quantization=measured)
+    spec = BundleSpec.read(bundle)
+    assert (spec.precision, spec.quantization) == ("int8", measured)
+    assert measured.loss == pytest.approx(0.025)
+
+
+def test_what_was_read_is_of_todays_format(tmp_path: Path) -> None:
+    entries = {**make_spec().to_dict(), "format_version": 1, "splits": {
+        "validation_fraction": 0.5, "test_fraction": 0.25, "split_seed": 3,
+    }}  # fmt: skip
+    (tmp_path / "bundle.json").write_text(json.dumps(entries))
+    spec = BundleSpec.read(tmp_path)
+    assert spec.format_version == 2
+    assert spec.splits == Splits(0.5, 0.25, 3, [])

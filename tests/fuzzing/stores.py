@@ -18,8 +18,8 @@ from fuzzing.target import Target, scratch, written
 from sagelight.data.index import ImageIndex, Sample
 from sagelight.data.resized import ResizedFile
 from sagelight.data.resized_store import FACTS, PIXELS, ROWS, ResizedStore, stamp
-from sagelight.data.shards import Shard, Shards, pack_arrays
-from sagelight.data.shards_index import Cut, Prepared, index_bytes, read_index
+from sagelight.data.shards.archives import Shard, Shards, pack_arrays
+from sagelight.data.shards.index import Cut, Prepared, index_bytes, read_index
 from sagelight.features.store import ARRAY, FeatureStore
 from sagelight.features.store import FACTS as FEATURE_FACTS
 from sagelight.store import digest, unreadable_photos

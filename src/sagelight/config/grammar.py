@@ -74,8 +74,8 @@ def _reads_back(text: str) -> bool:
     if text.startswith(('"', "'")):
         return False
     try:
-        override = OverridesParser.create().parse_override(f"key={text}")
+        # In a list, where less may stand bare than alone.
+        override = OverridesParser.create().parse_override(f"key=[{text}]")
     except (HydraException, RecursionError):
         return False
-    value = override.value()
-    return isinstance(value, str) and value == text
+    return bool(override.value() == [text])

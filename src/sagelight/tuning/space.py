@@ -90,7 +90,9 @@ def sweep_words(space: Space) -> list[str]:
 
 def _sweep(dimension: Dimension) -> str:
     if isinstance(dimension, Categorical):
-        return f"choice({','.join(map(quoted_text, dimension.values))})"
+        listed = ",".join(map(quoted_text, dimension.values))
+        # choice() takes no null, and a list of one is no sweep without it.
+        return listed if len(dimension.values) > 1 else f"choice({listed})"
     if isinstance(dimension, Integer):
         swept = f"range({dimension.low},{dimension.high + 1})"
     else:

@@ -21,6 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
 THEIRS = ROOT / ".venv-peers" / "bin" / "python"
 TRAINED = ("frozen", "full", "five")
+# Loading is soon over.
+PIPELINE_EPOCHS = 5
+# Pixels of a side where starts are compared: a first batch of usual photos would be mostly arithmetic.
+START_SIDE = 64
 OURS, BASELINE = "sagelight", "torchvision loop"
 IMPORTS = "import torch, torchvision, pytorch_lightning"
 
@@ -146,7 +150,9 @@ def measure(
 
 def _asked(name: str) -> dict[str, Any]:
     """Five epochs are of the head: those of everything take five times as long as one."""
-    return {"measure": "frozen", "epochs": 5} if name == "five" else {"measure": name, "epochs": 1}
+    if name == "five":
+        return {"measure": "frozen", "epochs": 5}
+    return {"measure": name, "epochs": PIPELINE_EPOCHS if name == "pipeline" else 1}
 
 
 def _ask(peer: Running, task: dict[str, Any]) -> dict[str, Any]:
@@ -163,9 +169,8 @@ def starts(
 ) -> list[dict[str, Any]]:
     """Fresh processes up to the first backward of a full training, into `found`; returns those that only import."""
     imports = []
-    line = json.dumps(
-        {k: v for k, v in task.items() if k != "small"} | {"measure": "full", "epochs": 1}
-    )
+    small = {"root": task["small"], "side": START_SIDE, "measure": "full", "epochs": 1}
+    line = json.dumps({k: v for k, v in task.items() if k != "small"} | small)
     for _ in range(rounds):
         imports.append(_fresh([sys.executable, "-c", IMPORTS], threads, scratch))
         for peer in (each for each in peers if "start" in each.kind.measures):

@@ -30,7 +30,8 @@ class FastaiLearner:
     )
 
     def pipeline(self, task: Task, clock: Clock) -> int:
-        return sum(len(targets) for _, targets in _loaders(task).train)
+        loader = _loaders(task).train
+        return sum(len(targets) for _ in range(task.epochs) for _, targets in loader)
 
     def train(self, task: Task, clock: Clock, frozen: bool) -> int:
         loaders = _loaders(task)

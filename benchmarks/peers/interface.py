@@ -27,7 +27,7 @@ class Task:
     """One measure.
 
     Attributes:
-        measure: pipeline (one epoch of training photos, loaded), frozen (the head trains), full (everything trains) or
+        measure: pipeline (epochs of training photos, loaded), frozen (the head trains), full (everything trains) or
             pure (steps on photos that lie on the device).
         root: train/, validation/ and test/, each with a folder a class.
         weights: of torchvision's resnet18, as `torch.save` and as safetensors write them: the path without its suffix.
@@ -98,7 +98,7 @@ class Peer(Protocol):
     does: str
 
     def pipeline(self, task: Task, clock: Clock) -> int:
-        """Load the training photos once, normalised and in batches; returns how many there were."""
+        """Load the training photos `task.epochs` times, normalised and in batches; returns how many there were."""
 
     def train(self, task: Task, clock: Clock, frozen: bool) -> int:
         """Train for `task.epochs`; returns how many photos were trained on."""

@@ -18,7 +18,8 @@ class LightningTrainer:
     )
 
     def pipeline(self, task: Task, clock: Clock) -> int:
-        return sum(len(targets) for _, targets in train_loader(task))
+        loader = train_loader(task)
+        return sum(len(targets) for _ in range(task.epochs) for _, targets in loader)
 
     def train(self, task: Task, clock: Clock, frozen: bool) -> int:
         train = train_loader(task)

@@ -31,8 +31,9 @@ class Sagelight:
             nonlocal photos
             loader = data.train_dataloader()
             clock.start()
-            for batch in loader:
-                photos += len(model.network.normalise(batch.images))
+            for _ in range(task.epochs):
+                for batch in loader:
+                    photos += len(model.network.normalise(batch.images))
             clock.stop()
 
         with mock.patch("sagelight.training.fit.train", load), _without_finish():

@@ -21,7 +21,8 @@ class TimmLoop:
     )
 
     def pipeline(self, task: Task, clock: Clock) -> int:
-        return sum(len(targets) for _, targets in _loader(task, "train"))
+        loader = _loader(task, "train")
+        return sum(len(targets) for _ in range(task.epochs) for _, targets in loader)
 
     def train(self, task: Task, clock: Clock, frozen: bool) -> int:
         model = _model(task, frozen)

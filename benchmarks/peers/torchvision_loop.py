@@ -23,7 +23,8 @@ class TorchvisionLoop:
     )
 
     def pipeline(self, task: Task, clock: Clock) -> int:
-        return sum(len(targets) for _, targets in train_loader(task))
+        loader = train_loader(task)
+        return sum(len(targets) for _ in range(task.epochs) for _, targets in loader)
 
     def train(self, task: Task, clock: Clock, frozen: bool) -> int:
         device = torch.device(task.device)

@@ -35,7 +35,7 @@ class TransformersTrainer:
             num_workers=task.workers,
             collate_fn=DefaultDataCollator(),
         )
-        return sum(len(batch["labels"]) for batch in loader)
+        return sum(len(batch["labels"]) for _ in range(task.epochs) for batch in loader)
 
     def train(self, task: Task, clock: Clock, frozen: bool) -> int:
         model = _model(task)

@@ -18,7 +18,7 @@ sys.path.append(str(BENCHMARKS))
 
 from bench_chart import write_chart  # noqa: E402
 from bench_photos import lay_out  # noqa: E402
-from bench_plan import BASELINE, OURS  # noqa: E402
+from bench_plan import BASELINE, OURS, PIPELINE_EPOCHS  # noqa: E402
 from bench_report import Report, report, targets  # noqa: E402
 
 from images import make_folder  # noqa: E402
@@ -39,18 +39,18 @@ def test_the_whole_plan_in_small(tmp_path: Path) -> None:
     both = {(peer, name) for peer in (OURS, BASELINE) for name in ("pipeline", "frozen", "full")}
     assert measured >= both | {("pure step", "full"), ("imports alone", "start")}
     photos = {row["photos"] for row in found["rows"] if row["measure"] in ("pipeline", "full")}
-    assert photos == {24}
+    assert photos == {24, 24 * PIPELINE_EPOCHS}
     assert "full, sagelight" in done.stdout
     ET.parse(output.with_suffix(".svg"))
 
 
 def test_ratios_are_of_the_same_round(tmp_path: Path) -> None:
     found = _report([1.0, 2.0, 4.0], [2.0, 3.0, 12.0])
-    ratio = found.ratio(BASELINE, "pipeline")
+    ratio = found.ratio(BASELINE, "frozen")
     assert ratio is not None
     assert (ratio.median, ratio.low, ratio.high) == (2.0, 1.5, 3.0)
-    [held] = targets(found, "avx2")
-    assert (held["found"], held["least"], held["held"]) == (2.0, 1.8, True)
+    [held] = targets(found, "avx512")
+    assert (held["found"], held["least"], held["held"]) == (2.0, 1.5, True)
 
 
 def test_the_picture_names_the_machine_and_every_ratio(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_too_few_photos_are_refused(tmp_path: Path, photos: int, reason: str) ->
 
 def _report(ours: list[float], theirs: list[float]) -> Report:
     peers: list[Any] = [
-        SimpleNamespace(kind=SimpleNamespace(name=name), found={"pipeline": _answers(seconds)})
+        SimpleNamespace(kind=SimpleNamespace(name=name), found={"frozen": _answers(seconds)})
         for name, seconds in ((OURS, ours), (BASELINE, theirs))
     ]
     return report(peers, [], "seconds")

@@ -90,9 +90,10 @@ def sweep_words(space: Space) -> list[str]:
 
 def _sweep(dimension: Dimension) -> str:
     if isinstance(dimension, Categorical):
-        listed = ",".join(map(quoted_text, dimension.values))
-        # choice() takes no null, and a list of one is no sweep without it.
-        return listed if len(dimension.values) > 1 else f"choice({listed})"
+        if "null" in dimension.values:
+            # choice() takes no null, and a plain list no quotes beside those of its texts.
+            return ",".join(dimension.values)
+        return f"choice({','.join(map(quoted_text, dimension.values))})"
     if isinstance(dimension, Integer):
         swept = f"range({dimension.low},{dimension.high + 1})"
     else:

@@ -14,11 +14,10 @@ import time
 import traceback
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parents[1]
-# In place of this folder, whose serving.py would hide that of the tests.
-sys.path.pop(0)
-sys.path.insert(0, str(ROOT / "tests"))
+if TYPE_CHECKING:
+    from fuzzing.target import Target
 
 # What decides by an input's bytes; torch, numpy and the rest would only take time to count.
 COUNTED = [
@@ -27,12 +26,15 @@ COUNTED = [
 ]
 # Beyond what a process takes when it has loaded everything.
 ROOM = 3 << 30
-# libFuzzer ends a process that hangs so long; what takes more than the target's own limit is kept before.
-HANGS_SECONDS = 20
+# libFuzzer ends a process that hangs so long by the clock, on a machine that may have other work; what takes more of the
+# processor than its target's limit is kept long before.
+HANGS_SECONDS = 300
 MOST_RESIDENT_MB = 6000
 
 
 def main() -> None:
+    # In place of this folder, whose serving.py would hide that of the tests.
+    sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
     name, second, *rest = sys.argv[1:]
     if second == "replay":
         replay(name, Path(rest[0]))
@@ -94,7 +96,7 @@ def fuzz(name: str, folder: Path, runs: int, seed: int, seconds: int) -> None:
 class Keeper:
     """Runs a target, counts, and keeps the smallest input of every crash; the fuzzer itself sees none."""
 
-    def __init__(self, target: object, folder: Path) -> None:
+    def __init__(self, target: Target, folder: Path) -> None:
         self._target = target
         self._folder = folder / "crashes"
         with (folder / "executions").open("r+b") as file:

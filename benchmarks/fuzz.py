@@ -15,26 +15,26 @@ import os
 import platform
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-# In place of this folder, whose serving.py would hide that of the tests.
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-from fuzzing.every import every
 from sagelight.bundle.provenance import cpu_name
 
 PROGRAM = Path(__file__).with_name("fuzz_target.py")
-# For a process to load everything, and to end where libFuzzer cannot end it.
-SPARE_SECONDS = 90
+# For an input that is asked again.
+SPARE_SECONDS = 600
+Server = subprocess.Popen[str]
 # A target whose processes end without one execution is given up.
 BARREN = 3
 
@@ -68,6 +68,8 @@ def main() -> int:
     except PackageNotFoundError:
         print("error: atheris is not installed. Type make fuzz.", file=sys.stderr)
         return 2
+    # In place of this folder, whose serving.py would hide that of the tests.
+    sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
     plan = _plan(words)
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=_memory()) as scratch:
         for name in plan:
@@ -94,72 +96,94 @@ def _words(typed: list[str]) -> Words:
 
 def _plan(words: Words) -> dict[str, int]:
     """Executions of each target."""
-    targets = {
-        name: target
-        for name, target in every().items()
-        if words.target == "all" or name.startswith(words.target)
-    }
-    if not targets:
-        sys.exit(f"error: target={words.target}: there are {', '.join(every())}")
-    weights = sum(target.weight for target in targets.values())
-    return {
-        name: -(-words.executions * target.weight // weights) for name, target in targets.items()
-    }
+    from fuzzing.every import SHARES
+
+    chosen = [n for n in SHARES if words.target == "all" or n.startswith(words.target)]
+    if not chosen:
+        sys.exit(f"error: target={words.target}: there are {', '.join(SHARES)}")
+    total = sum(SHARES[name] for name in chosen)
+    return {name: -(-words.executions * SHARES[name] // total) for name in chosen}
 
 
 def _run(plan: dict[str, int], words: Words, folder: Path, scratch: str) -> None:
     """Turn by turn, so that all have had theirs whenever this is interrupted."""
     until = time.monotonic() + words.minutes * 60 if words.minutes else float("inf")
-    waiting = list(plan)
-    while waiting and time.monotonic() < until:
-        for name in list(waiting):
-            left = min(words.turn, until - time.monotonic())
-            if left <= 1:
+    while waiting := [name for name in plan if _goes_on(folder / name, plan[name])]:
+        for room, names in groupby(waiting, key=lambda name: name.partition(".")[0]):
+            if time.monotonic() >= until:
                 return
-            if not _turn(name, plan[name], folder / name, words.seed, int(left), scratch):
-                waiting.remove(name)
+            with _served(room, folder, scratch) as server:
+                for name in names:
+                    left = min(words.turn, until - time.monotonic())
+                    if left > 1:
+                        _turn(server, folder / name, plan[name], words.seed, int(left))
 
 
-def _turn(name: str, planned: int, folder: Path, seed: int, seconds: int, scratch: str) -> bool:
-    """Fuzz a target for a while; False where it has had its share, or cannot go on."""
+def _goes_on(folder: Path, planned: int) -> bool:
     for part in ("corpus", "crashes"):
         (folder / part).mkdir(parents=True, exist_ok=True)
+    return _done(folder) < planned and _state(folder).barren < BARREN
+
+
+def _turn(server: Server, folder: Path, planned: int, seed: int, seconds: int) -> None:
+    """Fuzz a target for a while."""
     state, done = _state(folder), _done(folder)
-    if done >= planned or state.barren >= BARREN:
-        return False
-    turn = [name, folder, planned - done, seed * 1000 + state.turns, seconds]
     started = time.monotonic()
-    said = _started([str(word) for word in turn], scratch, seconds + SPARE_SECONDS)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(f"{folder.name} {planned - done} {seed * 1000 + state.turns} {seconds}\n")
+    server.stdin.flush()
+    server.stdout.readline()
     state.seconds += time.monotonic() - started
     state.turns += 1
     state.barren = 0 if _done(folder) > done else state.barren + 1
-    covered = re.findall(r"cov: (\d+)", said)
+    log = folder / "log"
+    covered = re.findall(r"cov: (\d+)", log.read_text(errors="replace") if log.exists() else "")
     state.branches = max(state.branches, int(covered[-1]) if covered else 0)
     state.inputs = len(list((folder / "corpus").iterdir()))
     (folder / "state.json").write_text(json.dumps(asdict(state)))
-    if state.barren:
-        (folder / "crashes" / "does-not-start.txt").write_text(said[-4000:])
-    print(f"{name:26} {_done(folder):>9,} of {planned:,}", file=sys.stderr)
-    return True
+    print(f"{folder.name:26} {_done(folder):>9,} of {planned:,}", file=sys.stderr)
 
 
-def _started(words: list[str], scratch: str, seconds: float) -> str:
-    """What a process of the other program says; one that is stuck is ended."""
-    command = [sys.executable, str(PROGRAM), *words]
-    environment = os.environ | {"TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
+@contextmanager
+def _served(room: str, folder: Path, scratch: str) -> Iterator[Server]:
+    """The process that has loaded a room; it and its own end with the block."""
+    server = subprocess.Popen(
+        [sys.executable, str(PROGRAM), room, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment(scratch),
+        start_new_session=True,
+    )
+    try:
+        assert server.stdout is not None
+        if server.stdout.readline().strip() != room:
+            sys.exit(f"error: {PROGRAM.name} {room} does not start")
+        yield server
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.communicate()
+        _empty(scratch)
+
+
+def _environment(scratch: str) -> dict[str, str]:
+    return os.environ | {"TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
+
+
+def _is_answered(name: str, path: Path, scratch: str) -> bool:
+    """Whether a target answers an input as it should, in a process of its own."""
+    command = [sys.executable, str(PROGRAM), "replay", name, str(path)]
     try:
         done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=seconds,
-            env=environment,
+            command, capture_output=True, timeout=SPARE_SECONDS, env=_environment(scratch)
         )
-    except subprocess.TimeoutExpired as stuck:
-        return (stuck.stdout or b"").decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        return False
     finally:
         _empty(scratch)
-    return done.stdout.decode(errors="replace") + f"\nexit {done.returncode}"
+    return done.returncode == 0
 
 
 def _empty(scratch: str) -> None:
@@ -171,7 +195,7 @@ def _settle(name: str, folder: Path, scratch: str) -> None:
     """Ask every crash again, and move those away that are answered rightly now."""
     mended = folder / "mended"
     for path in _crashes(folder):
-        if _started([name, "replay", str(path)], scratch, 60).endswith("exit 0"):
+        if _is_answered(name, path, scratch):
             mended.mkdir(exist_ok=True)
             for each in (path, path.with_name(f"{path.name}.txt")):
                 if each.exists():

@@ -1,44 +1,82 @@
-"""One fuzz target in a process of its own; benchmarks/fuzz.py starts it.
+"""The fuzz targets of a room, each in a forked process; benchmarks/fuzz.py starts it.
 
-python benchmarks/fuzz_target.py TARGET FOLDER RUNS SEED SECONDS     fuzz it, guided by coverage
-python benchmarks/fuzz_target.py TARGET replay FILE                  run one input, and raise what it raises
+    python benchmarks/fuzz_target.py ROOM FOLDER            fuzz as lines of standard input say: TARGET RUNS SEED SECONDS
+    python benchmarks/fuzz_target.py replay TARGET FILE     run one input, and raise what it raises
+
+A room is loaded once: that takes seconds, and a target has a turn of a minute.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 import resource
+import signal
 import struct
 import sys
 import time
 import traceback
+from importlib import import_module
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parents[1]
-# In place of this folder, whose serving.py would hide that of the tests.
-sys.path.pop(0)
-sys.path.insert(0, str(ROOT / "tests"))
+if TYPE_CHECKING:
+    from fuzzing.target import Target
 
 # What decides by an input's bytes; torch, numpy and the rest would only take time to count.
 COUNTED = [
     *("sagelight", "hydra.core.override_parser", "hydra._internal.grammar", "omegaconf", "yaml"),
     *("PIL", "h11", "starlette.requests", "uvicorn.protocols.http", "tarfile", "zipfile"),
 ]
+# For a process that is stuck where libFuzzer cannot end it.
+SPARE_SECONDS = 600
 # Beyond what a process takes when it has loaded everything.
 ROOM = 3 << 30
-# libFuzzer ends a process that hangs so long; what takes more than the target's own limit is kept before.
-HANGS_SECONDS = 20
+# libFuzzer ends a process that hangs so long by the clock, on a machine that may have other work; what takes more of the
+# processor than its target's limit is kept long before.
+HANGS_SECONDS = 300
 MOST_RESIDENT_MB = 6000
 
 
 def main() -> None:
-    name, second, *rest = sys.argv[1:]
-    if second == "replay":
-        replay(name, Path(rest[0]))
+    # In place of this folder, whose serving.py would hide that of the tests.
+    sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests")
+    if sys.argv[1] == "replay":
+        replay(sys.argv[2], Path(sys.argv[3]))
     else:
-        runs, seed, seconds = map(int, rest)
-        fuzz(name, Path(second), runs, seed, seconds)
+        serve(sys.argv[1], Path(sys.argv[2]))
+
+
+def serve(room: str, folder: Path) -> None:
+    """Answers every line with its target's name when the turn is over."""
+    import atheris
+
+    with atheris.instrument_imports(include=COUNTED, enable_loader_override=False):
+        import_module(f"fuzzing.{room}")
+    print(room, flush=True)
+    for line in sys.stdin:
+        name, runs, seed, seconds = line.split()
+        process = os.fork()
+        if not process:
+            _speak_into(folder / name / "log")
+            fuzz(name, folder / name, int(runs), int(seed), int(seconds))
+        _wait(process, int(seconds) + SPARE_SECONDS)
+        print(name, flush=True)
+
+
+def _speak_into(path: Path) -> None:
+    with path.open("wb") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+
+
+def _wait(process: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while os.waitpid(process, os.WNOHANG) == (0, 0):
+        if time.monotonic() > until:
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def replay(name: str, path: Path) -> None:
@@ -59,10 +97,10 @@ def fuzz(name: str, folder: Path, runs: int, seed: int, seconds: int) -> None:
     """Does not return: libFuzzer ends the process."""
     import atheris
 
-    with atheris.instrument_imports(include=COUNTED, enable_loader_override=False):
-        from fuzzing.every import target
+    from fuzzing.every import target
 
-        found = target(name)
+    found = target(name)
+    with atheris.instrument_imports(include=COUNTED, enable_loader_override=False):
         for number, content in enumerate(found.seeds()):
             (folder / "corpus" / f"seed-{number}").write_bytes(content)
             found.execute(content)
@@ -94,7 +132,7 @@ def fuzz(name: str, folder: Path, runs: int, seed: int, seconds: int) -> None:
 class Keeper:
     """Runs a target, counts, and keeps the smallest input of every crash; the fuzzer itself sees none."""
 
-    def __init__(self, target: object, folder: Path) -> None:
+    def __init__(self, target: Target, folder: Path) -> None:
         self._target = target
         self._folder = folder / "crashes"
         with (folder / "executions").open("r+b") as file:

@@ -60,6 +60,6 @@ def _model_seeds() -> list[bytes]:
 
 
 TARGETS = {
-    "bundles.spec": Target(_spec, _spec_seeds, 60, change=change_json),
-    "bundles.model": Target(_model, _model_seeds, 4, change=None),
+    "bundles.spec": Target(_spec, _spec_seeds, change=change_json),
+    "bundles.model": Target(_model, _model_seeds, change=None),
 }

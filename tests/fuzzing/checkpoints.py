@@ -98,24 +98,21 @@ def _change_pickle(random: Random, data: bytes) -> bytes:
 
 
 TARGETS = {
-    "checkpoints.file": Target(_read, lambda: [_saved()], 20),
+    "checkpoints.file": Target(_read, lambda: [_saved()]),
     "checkpoints.pickle": Target(
         lambda data: _read(_archive(data)),
         lambda: [_pickle_of(_saved())],
-        20,
         change=_change_pickle,
     ),
     "checkpoints.weights": Target(
         lambda data: _weights("fuzzed.pth", _archive(data)),
         lambda: [_pickle_of(_saved())],
-        10,
         change=_change_pickle,
     ),
-    "checkpoints.safetensors": Target(_tensors, _tensor_seeds, 20, change=change_json),
+    "checkpoints.safetensors": Target(_tensors, _tensor_seeds, change=change_json),
     "checkpoints.replay": Target(
         lambda data: replay(written("replay.pt", _archive(data))),
         lambda: [_pickle_of(_saved())],
-        5,
         change=_change_pickle,
     ),
 }

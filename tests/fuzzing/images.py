@@ -205,14 +205,14 @@ def _change_chunks(random: Random, data: bytes) -> bytes:
 
 REFUSED = (UnreadableImageError,)
 TARGETS = {
-    "images.decode": Target(_quickly(_decoded), _photos, 60, REFUSED),
-    "images.both_ways": Target(_quickly(_both_ways), _photos, 60, REFUSED),
-    "images.exif": Target(_quickly(_metadata), _exif_seeds, 30, ()),
-    "images.png": Target(_quickly(_png), _png_seeds, 30, REFUSED, _change_chunks),
+    "images.decode": Target(_quickly(_decoded), _photos, REFUSED),
+    "images.both_ways": Target(_quickly(_both_ways), _photos, REFUSED),
+    "images.exif": Target(_quickly(_metadata), _exif_seeds, ()),
+    "images.png": Target(_quickly(_png), _png_seeds, REFUSED, _change_chunks),
     "images.check": Target(
-        _quickly(_examined), lambda: [bytes([2]) + photo for photo in _photos()], 40, ()
+        _quickly(_examined), lambda: [bytes([2]) + photo for photo in _photos()], ()
     ),
     "images.served": Target(
-        _quickly(_served), _photos, 40, (UnreadableImageError, ToolkitRefusal, Refusal)
+        _quickly(_served), _photos, (UnreadableImageError, ToolkitRefusal, Refusal)
     ),
 }

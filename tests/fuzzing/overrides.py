@@ -111,28 +111,24 @@ TARGETS = {
     "overrides.grammar": Target(
         _grammar,
         lambda: [text.encode() for text in SINGLE + SWEEPS],
-        weight=60,
         change=change_text,
         most_bytes=300,
     ),
     "overrides.sweep": Target(
         _sweep,
         lambda: [text.encode() for text in SWEEPS],
-        weight=30,
         change=change_text,
         most_bytes=200,
     ),
     "overrides.verb": Target(
         _settings,
         lambda: [b"port=80\nurl_hosts=[a.example]", b"data.root=x\ndata=digits", b"bundle='a b'"],
-        weight=15,
         change=change_text,
         most_bytes=200,
     ),
     "overrides.compose": Target(
         lambda data: compose(_lines(data)),
         lambda: [text.encode() for text in SINGLE],
-        weight=1,
         change=change_text,
         most_bytes=200,
         seconds=3,
@@ -140,7 +136,6 @@ TARGETS = {
     "overrides.study": Target(
         lambda data: read_study(_lines(data)),
         lambda: [f"-m\n{text}".encode() for text in SWEEPS] + [b"hpo=true\nseed=2"],
-        weight=1,
         change=change_text,
         most_bytes=200,
         seconds=5,
@@ -148,15 +143,14 @@ TARGETS = {
     "overrides.config_file": Target(
         lambda data: load(written("config.yaml", data), []),
         lambda: [b"seed: 3\noptimizer:\n  lr: 0.1\n", b"data: {root: x, batch_size: 8}\n"],
-        weight=2,
         change=change_words((*WORDS, "&a ", "*a", "!!python/object:x ", "<<: ", "- ", "? ", "|\n")),
         most_bytes=300,
         seconds=3,
     ),
     "overrides.hyperparameters": Target(
-        _hyperparameters, _hyperparameter_seeds, weight=60, change=change_json
+        _hyperparameters, _hyperparameter_seeds, change=change_json
     ),
     "overrides.hook_config": Target(
-        _hook_config, lambda: [json.dumps(HOOK).encode()], weight=30, change=change_json
+        _hook_config, lambda: [json.dumps(HOOK).encode()], change=change_json
     ),
 }

@@ -246,16 +246,15 @@ ANSWER_SEEDS = (
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 )
 TARGETS = {
-    "requests.body": Target(_body, _body_seeds, 150, (Refusal,), change_json),
+    "requests.body": Target(_body, _body_seeds, (Refusal,), change_json),
     "requests.headers": Target(
-        _headers, lambda: [joined(*parts) for parts in HEADER_SEEDS], 150, (), change_text
+        _headers, lambda: [joined(*parts) for parts in HEADER_SEEDS], (), change_text
     ),
     "requests.answer": Target(
         _fetched,
         lambda: [*ANSWER_SEEDS],
-        60,
         (Refusal, h11.RemoteProtocolError),
         change_text,
     ),
-    "requests.connection": Target(_connection, _posts, 20, (), change_text),
+    "requests.connection": Target(_connection, _posts, (), change_text),
 }

@@ -165,8 +165,8 @@ def _resized_seeds() -> list[bytes]:
 
 
 TARGETS = {
-    "stores.index": Target(_index, lambda: [index_bytes(_prepared())], 60),
-    "stores.facts": Target(_facts, _fact_seeds, 30, change=change_json),
-    "stores.features": Target(_features, _feature_seeds, 10, change=change_json),
-    "stores.resized": Target(_resized, _resized_seeds, 10, change=change_json),
+    "stores.index": Target(_index, lambda: [index_bytes(_prepared())]),
+    "stores.facts": Target(_facts, _fact_seeds, change=change_json),
+    "stores.features": Target(_features, _feature_seeds, change=change_json),
+    "stores.resized": Target(_resized, _resized_seeds, change=change_json),
 }

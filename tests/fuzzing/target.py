@@ -21,7 +21,6 @@ class Target:
     Attributes:
         run: one execution. It returns, or raises one of `refusals`; anything else is a crash.
         seeds: valid inputs, made by our own writers.
-        weight: its share of all executions, beside those of the others.
         change: changes that keep an input's structure, beside those of single bytes.
         most_bytes: of an input.
         seconds: of the processor that an execution may take; more is a crash.
@@ -29,7 +28,6 @@ class Target:
 
     run: Callable[[bytes], object]
     seeds: Callable[[], list[bytes]]
-    weight: int
     refusals: tuple[type[Exception], ...] = (SagelightError,)
     change: Change | None = None
     most_bytes: int = 4096

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzzing.changes import change_bytes
-from fuzzing.every import every
+from fuzzing.every import SHARES, every
 from fuzzing.target import Target
 
 TARGETS = every()
@@ -33,7 +33,7 @@ def _changed(target: Target, data: bytes, numbers: list[int]) -> bytes:
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_answers_or_refuses_in_words(name: str) -> None:
     target = TARGETS[name]
-    examples = OFTEN if target.weight >= 10 else SELDOM
+    examples = OFTEN if SHARES[name] > 2 else SELDOM
 
     @settings(max_examples=examples, derandomize=True, database=None, deadline=None)
     @given(inputs(target))
@@ -43,17 +43,21 @@ def test_a_target_answers_or_refuses_in_words(name: str) -> None:
     execute()
 
 
-@pytest.mark.parametrize("name", [name for name in TARGETS if TARGETS[name].weight > 2])
+@pytest.mark.parametrize("name", [name for name in TARGETS if SHARES[name] > 1])
 def test_its_seeds_are_what_our_own_writers_write(name: str) -> None:
     for seed in TARGETS[name].seeds():
         TARGETS[name].execute(seed)
+
+
+def test_every_target_has_its_share() -> None:
+    assert list(TARGETS) == list(SHARES)
 
 
 def test_what_is_no_documented_refusal_is_a_crash() -> None:
     def run(data: bytes) -> None:
         raise {b"known": ValueError("why"), b"silent": ValueError(), b"other": KeyError()}[data]
 
-    target = Target(run, list, 1, refusals=(ValueError,))
+    target = Target(run, list, refusals=(ValueError,))
     target.execute(b"known")
     with pytest.raises(AssertionError):
         target.execute(b"silent")

@@ -146,9 +146,9 @@ def _rule_seeds() -> list[bytes]:
 
 TARGETS = {
     "trials.record": Target(
-        _record, lambda: [sealed(event) for event in _events()], 100, most_bytes=1024
+        _record, lambda: [sealed(event) for event in _events()], most_bytes=1024
     ),
-    "trials.event": Target(_event, _events, 100, most_bytes=1024),
-    "trials.files": Target(_folder, _trial_seeds, 40, change=change_json),
-    "trials.rules": Target(_rules, _rule_seeds, 10, change=_change_some),
+    "trials.event": Target(_event, _events, most_bytes=1024),
+    "trials.files": Target(_folder, _trial_seeds, change=change_json),
+    "trials.rules": Target(_rules, _rule_seeds, change=_change_some),
 }

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -31,21 +30,11 @@ def resolved(*typed: str) -> Config:
 
 def leave_run(folder: Path, config: Config, fingerprint: str = "f", finished: bool = False) -> None:
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / "checkpoints" / "last.ckpt").touch()
+    torch.save({"state_dict": {}, "global_step": 1}, folder / "checkpoints" / "last.ckpt")
     save(config, folder / "config.yaml")
     (folder / "check.json").write_text(json.dumps({"fingerprint": fingerprint}))
     if finished:
         (folder / "metrics.json").write_text("{}")
-
-
-def test_a_checkpoint_that_was_cut_off_gives_way_to_the_best_one() -> None:
-    config = resolved("run_dir=here")
-    leave_run(Path("here"), config)
-    best = Path("here/checkpoints/best.ckpt")
-    with zipfile.ZipFile(best, "w") as archive:
-        archive.writestr("data.pkl", b"")
-    Path("here/checkpoints/last.ckpt").write_bytes(best.read_bytes()[:-10])
-    assert choose_run(config, False, "f").checkpoint == best
 
 
 def test_unfinished_run_of_the_same_configuration_and_photos_is_continued() -> None:
@@ -170,11 +159,25 @@ def test_latest_points_at_the_newest() -> None:
     point_latest(Path("elsewhere"))
 
 
-def test_finished_is_told_by_metrics() -> None:
-    leave_run(Path("a"), resolved(), finished=True)
-    leave_run(Path("b"), resolved())
-    assert Run(Path("a")).finished
-    assert not Run(Path("b")).finished
+def test_finished_is_told_by_whole_metrics() -> None:
+    for name in ("a", "b", "c", "d"):
+        leave_run(Path(name), resolved(), finished=name != "b")
+    Path("c/metrics.json").write_text("")
+    Path("d/metrics.json").write_bytes(bytes(2))
+    assert [Run(Path(name)).finished for name in "abcd"] == [True, False, False, False]
+
+
+def test_what_a_kill_has_left_half_written_goes_when_the_run_goes_on() -> None:
+    config = resolved("run_dir=here")
+    leave_run(Path("here"), config)
+    for name in ("here/.bundle.12.tmp", "here/.bundle.12.old"):
+        Path(name).mkdir()
+        Path(name, "model.onnx").touch()
+    Path("here/checkpoints/.last.ckpt.12.tmp").touch()
+    with locked(Path("here")):
+        pass
+    left = sorted(path.as_posix() for path in Path("here").rglob(".*"))
+    assert left == ["here/.lock"]
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 half a file"])

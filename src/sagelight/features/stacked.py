@@ -130,7 +130,7 @@ class StackedOptimizer:
 
 
 class StackedAverage:
-    """Exponential moving averages of heads' weights, as Lightning's EMAWeightAveraging has them; decay 0 is the weights."""
+    """Exponential moving averages of heads' weights, as a training's callback has them; decay 0 is the weights."""
 
     def __init__(self, heads: Heads, decays: Sequence[float]) -> None:
         self._trained = heads

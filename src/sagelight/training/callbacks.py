@@ -11,7 +11,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, RichProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, RichProgressBar, WeightAveraging
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sagelight.config.schema import Config
 from sagelight.data.dataset import Batch, Unreadable
@@ -41,7 +42,9 @@ def build_callbacks(config: Config, folder: Path) -> list[Callback]:
     if config.callbacks.early_stopping_patience > 0:
         callbacks.append(_early_stopping(config))
     if config.callbacks.ema_decay > 0:
-        callbacks.append(EMAWeightAveraging(decay=config.callbacks.ema_decay))
+        # Lightning's own EMA lets what is constant, as the normalisation, drift by rounding, and no checkpoint has that.
+        average = get_ema_multi_avg_fn(config.callbacks.ema_decay)  # type: ignore[no-untyped-call]
+        callbacks.append(WeightAveraging(use_buffers=True, multi_avg_fn=average))
     if sys.stdout.isatty():
         callbacks.append(EpochProgressBar())
     return callbacks
@@ -73,6 +76,11 @@ class EpochTable(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
         self._before = float(state_dict.get("seconds", 0.0))
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A copy of the folder may hold an older table than the checkpoint, or half of one, and no epoch may be left.
+        if trainer.is_global_zero and self.rows:
+            self._write()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # An epoch that is continued has no other start.
@@ -112,13 +120,16 @@ class EpochTable(Callback):
             self._show(trainer, row)
 
     def _show(self, trainer: pl.Trainer, row: dict[str, float]) -> None:
-        columns = ("epoch", "seconds", "images_per_second", "lr", *COLUMNS)
-        write_csv(self.path, columns, [[_cell(each.get(c)) for c in columns] for each in self.rows])
+        self._write()
         bar = trainer.progress_bar_callback
         if isinstance(bar, EpochProgressBar):
             bar.say(epoch_summary(row, trainer.max_epochs or 0))
         else:
             print(format_line(int(row["epoch"]), row), flush=True)
+
+    def _write(self) -> None:
+        columns = ("epoch", "seconds", "images_per_second", "lr", *COLUMNS)
+        write_csv(self.path, columns, [[_cell(each.get(c)) for c in columns] for each in self.rows])
 
     def _row(self, trainer: pl.Trainer) -> dict[str, float]:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}

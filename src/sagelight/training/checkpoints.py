@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import nn
 from sagelight.errors import RunError, first_line
 from sagelight.files import atomic
 from sagelight.processes import Processes
+from sagelight.training.resuming import BEST, belongs_to
+from sagelight.training.run import Run
 from sagelight.tuning.settings import HpoSettings
 
 
@@ -51,6 +54,31 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
 
 
+class KeptCheckpoint(ModelCheckpoint):
+    """Goes on in the folder where its files lie now: a run may be moved, and a spot job's next machine has another."""
+
+    @property
+    def state_key(self) -> str:
+        # The name that earlier versions have left in checkpoints.
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        there, here = str(state_dict["dirpath"]), str(self.dirpath)
+        if (Path(here) / Path(state_dict["best_model_path"]).name).is_file():
+            state_dict = {name: _moved(value, there, here) for name, value in state_dict.items()}
+        super().load_state_dict(state_dict)
+
+
+def _moved(value: Any, there: str, here: str) -> Any:
+    if isinstance(value, dict):
+        return {_moved(path, there, here): score for path, score in value.items()}
+    return (
+        here + value.removeprefix(there)
+        if isinstance(value, str) and value.startswith(there)
+        else value
+    )
+
+
 def checkpoint_callbacks(folder: Path, hpo: HpoSettings) -> list[ModelCheckpoint]:
     """best.ckpt whenever the objective improves; then last.ckpt after every epoch.
 
@@ -64,13 +92,16 @@ def checkpoint_callbacks(folder: Path, hpo: HpoSettings) -> list[ModelCheckpoint
         "save_on_train_epoch_end": True,
     }
     return [
-        ModelCheckpoint(filename="best", monitor=hpo.metric, mode=hpo.mode, **common),
-        ModelCheckpoint(filename="last", monitor=None, **common),
+        KeptCheckpoint(filename="best", monitor=hpo.metric, mode=hpo.mode, **common),
+        KeptCheckpoint(filename="last", monitor=None, **common),
     ]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     """Load a checkpoint without unpickling objects.
+
+    Args:
+        mapped: leave tensors on the disk until somebody looks at them.
 
     Raises:
         RunError: missing, truncated, or not a checkpoint.
@@ -78,7 +109,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RunError(f"{path}: no such checkpoint. Type resume=auto, resume=off or resume=PATH.")
     try:
-        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        loaded: dict[str, Any] = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=mapped
+        )
         if "state_dict" not in loaded:
             raise ValueError("it holds no state_dict")
     except Exception as error:  # A damaged pickle can raise anything.
@@ -87,6 +120,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "Type resume=off to start anew."
         ) from error
     return loaded
+
+
+def bring_best(run: Run) -> None:
+    """Where a run goes on from another's checkpoint, the best epoch so far is that other's."""
+    if run.checkpoint is None or run.best.is_file():
+        return
+    other = run.checkpoint.with_name(BEST)
+    if belongs_to(other, run.checkpoint):
+        run.best.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(run.best) as file, other.open("rb") as content:
+            shutil.copyfileobj(content, file)
 
 
 def load_network(network: nn.Module, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -25,14 +24,14 @@ from sagelight.models.classifier import Classifier
 from sagelight.processes import Processes
 from sagelight.profiling.profiler import build_profiler
 from sagelight.training.callbacks import build_callbacks
-from sagelight.training.checkpoints import AtomicCheckpointIO
+from sagelight.training.checkpoints import AtomicCheckpointIO, bring_best
 from sagelight.training.finish import finish
 from sagelight.training.loggers import build_loggers
 from sagelight.training.machine import keep_freed_memory
 from sagelight.training.one import OneState, StopAtOnce
 from sagelight.training.prepare import announce, prepare, write_files
 from sagelight.training.quiet import explained, quiet
-from sagelight.training.run import FINISHED, Run, locked, point_latest
+from sagelight.training.run import Run, locked, point_latest
 from sagelight.training.sharding import ShardedClassifier, ShardedStrategy, is_sharded
 
 
@@ -67,8 +66,8 @@ def fit(config: Config, command: str = "") -> Outcome | None:
             check_debugger(config.debugger)
             prepared = prepare(config, processes)
             run = prepared.run
-            if run.finished:
-                return _already_finished(run) if processes.first else None
+            if run.metrics is not None:
+                return _already_finished(run.folder, run.metrics) if processes.first else None
             if processes.first:
                 announce(config, prepared, processes)
             model, data = build(config, prepared.index, processes)
@@ -77,6 +76,7 @@ def fit(config: Config, command: str = "") -> Outcome | None:
                 stack.enter_context(locked(run.folder))
                 stack.enter_context(explained(run))
                 write_files(config, prepared)
+                bring_best(run)
                 point_latest(run.folder)
             stack.enter_context(quiet())
             watchers = [
@@ -192,6 +192,6 @@ def _together(processes: Processes) -> list[Callback]:
     return [OneState(), StopAtOnce()] if processes.size > 1 else []
 
 
-def _already_finished(run: Run) -> Outcome:
-    print(f"{run.folder} is finished already; resume=off with another run_dir trains again")
-    return Outcome(run.folder, json.loads((run.folder / FINISHED).read_text(encoding="utf-8")))
+def _already_finished(folder: Path, metrics: dict[str, float]) -> Outcome:
+    print(f"{folder} is finished already; resume=off with another run_dir trains again")
+    return Outcome(folder, metrics)

@@ -132,8 +132,8 @@ def announce(config: Config, prepared: Prepared, processes: Processes) -> None:
     for choice in prepared.choices:
         if choice.name != "run_dir":
             print(f"  auto: {choice.name}={choice.value} ({choice.reason})")
-    if run.checkpoint == run.best:
-        print("  last.ckpt is cut off, so training goes on from the best epoch")
+    if run.why:
+        print(f"  {run.why}")
     if run.checkpoint and prepared.folder_was_auto:
         print("  unfinished, and of the same configuration and photos; resume=off starts anew")
     if config.finetune.name == "head" and config.model.weights == "none":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,25 +16,43 @@ from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
 from sagelight.errors import RunError
 from sagelight.files import takes_lock
+from sagelight.training.resuming import BEST, newest_whole
 
 FINISHED = "metrics.json"
+CHECKPOINTS = "checkpoints"
 _HELD: set[IO[str]] = set()
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run writes, and the checkpoint that it continues from, if any."""
+    """Where a run writes, and the checkpoint that it continues from, if any.
+
+    Attributes:
+        why: what is wrong with a newer checkpoint, in words; empty where there is none.
+    """
 
     folder: Path
     checkpoint: Path | None = None
+    why: str = ""
+
+    @property
+    def metrics(self) -> dict[str, float] | None:
+        """The final figures; None as long as they are not there as a whole."""
+        try:
+            found: dict[str, float] = json.loads(
+                (self.folder / FINISHED).read_text(encoding="utf-8")
+            )
+        except (OSError, ValueError):
+            return None
+        return found
 
     @property
     def finished(self) -> bool:
-        return (self.folder / FINISHED).is_file()
+        return self.metrics is not None
 
     @property
     def best(self) -> Path:
-        return self.folder / "checkpoints" / "best.ckpt"
+        return self.folder / CHECKPOINTS / BEST
 
 
 def choose_run(
@@ -67,7 +85,7 @@ def choose_run(
         digest = config_digest(config, decided)
         for candidate in sorted(folder.parent.iterdir(), reverse=True):
             if _continues(candidate, digest, fingerprint, decided):
-                return Run(candidate, _last(candidate))
+                return _found(candidate)
         return Run(folder)
     return _existing(config, folder, fingerprint, decided)
 
@@ -86,7 +104,7 @@ def _existing(config: Config, folder: Path, fingerprint: str, decided: Collectio
             f"run_dir={folder} was trained on other photos: data.root has changed since. "
             "Type another run_dir to train on what is there now."
         )
-    return Run(folder, _last(folder))
+    return _found(folder)
 
 
 def _continues(folder: Path, digest: str, fingerprint: str, decided: Collection[str]) -> bool:
@@ -98,12 +116,11 @@ def _continues(folder: Path, digest: str, fingerprint: str, decided: Collection[
     )
 
 
-def _last(folder: Path) -> Path | None:
-    """The newest checkpoint; the best one where the newest is cut off, as one that was copied while it was written."""
-    last, best = (folder / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
-    if not last.is_file():
-        return None
-    return best if zipfile.is_zipfile(best) and not zipfile.is_zipfile(last) else last
+def _found(folder: Path) -> Run:
+    if Run(folder).finished:
+        return Run(folder)
+    found = newest_whole(folder / CHECKPOINTS)
+    return Run(folder, found.checkpoint, found.why)
 
 
 def _fingerprint(folder: Path) -> str | None:
@@ -143,10 +160,21 @@ def locked(folder: Path) -> Iterator[None]:
                 f"run_dir={folder}: another process is training there. Type another run_dir."
             )
         _HELD.add(file)
+        _sweep(folder)
         try:
             yield
         finally:
             _HELD.discard(file)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process had half written."""
+    for place in (folder, folder / CHECKPOINTS, folder / "evaluation", folder / "profiler"):
+        for left in (*place.glob(".*.tmp"), *place.glob(".*.old")):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 def _let_go() -> None:

@@ -77,6 +77,8 @@ class WithinEpoch(Checkpoint):
             self._waiting |= (batch_idx + 1) % self._steps == 0
         else:
             self._waiting |= self._due.now(trainer)
+        # The training ends after this batch.
+        self._waiting |= trainer.received_sigterm
         loop = trainer.fit_loop.epoch_loop
         # Gradients that wait for more batches are in no checkpoint, and the last batch is followed by that of its epoch.
         if (

@@ -3,20 +3,34 @@
 # The first Python of the right version that really starts (a version manager's shim may not).
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
-BIN := .venv/bin
-PYTEST := .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal -q
-STAMP := .venv/.installed
+# One version of it, on the PATH or where pyenv has it.
+found = $(shell for p in python$(1) "$$(pyenv root 2>/dev/null)"/versions/$(1).*/bin/python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] != tuple(map(int, "$(1)".split("."))))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := -m pytest -n auto --maxprocesses 8 --dist worksteal -q
+STAMP := $(VENV)/.installed
 SMDEBUG := .venv-smdebug
 TOOLKITS := .venv-toolkits
 PEERS := .venv-peers
+LOWEST := .venv-lowest
+TOOLS := .venv-tools
+IMAGE := .venv-image
+SBOM := runs/sbom.cdx.json
 
-.PHONY: demo test check coverage slow hostile faults bench pipeline compute smdebug toolkits peers compat rehearse format venv lock clean
+PIP := -m pip --quiet --disable-pip-version-check
+# Every file that pip takes from an index has a hash in requirements/locked, what builds wheels included.
+HASHED := $(PIP) install --require-hashes --no-build-isolation
+LOCKED := requirements/locked
+
+.PHONY: demo test part check coverage slow hostile faults bench pipeline compute smdebug toolkits peers compat lowest \
+	rehearse format venv lock audit sbom clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
 
 test: $(STAMP)
-	$(PYTEST) -m "not slow"
+	$(BIN)/python $(PYTEST) -m "not slow"
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -26,11 +40,11 @@ check: $(STAMP)
 
 # The same, counting the lines that they reach, which takes half as long again.
 coverage: $(STAMP)
-	$(PYTEST) -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python $(PYTEST) -m "not slow" --cov --cov-report=term --cov-fail-under=90
 
 # The tests that take minutes, and studies that are killed at random moments.
 slow: $(STAMP)
-	$(PYTEST) -m slow
+	$(BIN)/python $(PYTEST) -m slow
 	$(BIN)/python benchmarks/kills.py 40
 
 # A real server under twelve thousand requests that mean no good.
@@ -55,7 +69,21 @@ compute: $(STAMP)
 # The real smdebug reads our trials, we read its own, and its hook watches a training; AWS's inference toolkits answer
 # with the code of a bundle.
 compat: $(STAMP) $(SMDEBUG)/.installed $(TOOLKITS)/.installed
-	$(PYTEST) tests/compat
+	$(BIN)/python $(PYTEST) tests/compat
+
+# A part of the suite, on the other Python or on the lowest versions: what loads, trains, exports, serves and asks AWS.
+PART := tests/stories tests/bundle
+
+part: $(STAMP)
+	$(BIN)/python $(PYTEST) -m "not slow" $(PART)
+
+# On a Python of its own, such as `make test-3.12`.
+test-3.%:
+	$(MAKE) part VENV=.venv-3.$* WANTED=3.$* PYTHON="$(call found,3.$*)"
+
+lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python supply/installed.py $(LOCKED)/lowest.txt
+	$(LOWEST)/bin/python $(PYTEST) -m "not slow" $(PART)
 
 # An environment that has smdebug: our own packages, and over them what requirements/smdebug.txt names.
 smdebug: $(SMDEBUG)/.installed
@@ -70,21 +98,26 @@ define over_ours
 	$(BIN)/python -m venv --clear --without-pip $(1)
 	$(BIN)/python -c "import sysconfig as s; print('import site; site.addsitedir(%r)' % s.get_path('purelib'))" \
 		> "$$($(1)/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/sagelight.pth"
-	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(2)
+	$(1)/bin/python $(HASHED) --no-deps -r $(2)
 endef
 
-$(SMDEBUG)/.installed: requirements/smdebug.txt $(STAMP)
+$(SMDEBUG)/.installed: $(LOCKED)/smdebug.txt $(STAMP)
 	$(call over_ours,$(SMDEBUG),$<)
 	@touch $@
 
-$(TOOLKITS)/.installed: requirements/toolkits.txt $(STAMP)
+$(TOOLKITS)/.installed: $(LOCKED)/toolkits.txt $(STAMP)
 	$(call over_ours,$(TOOLKITS),$<)
 	@# Both packages bring a folder sagemaker_inference: the other one lies apart.
-	$(TOOLKITS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(TOOLKITS)/carried \
-		$$(grep ^sagemaker-pytorch-inference== $<)
+	sed -n '/^sagemaker-pytorch-inference==/,/[^\]$$/p' $< > $(TOOLKITS)/carried.txt
+	$(TOOLKITS)/bin/python $(HASHED) --no-deps --target $(TOOLKITS)/carried -r $(TOOLKITS)/carried.txt
 	@touch $@
 
-$(PEERS)/.installed: requirements/peers.txt $(STAMP)
+# The lowest versions that pyproject.toml allows, over our own packages, of which only the tests' are then used.
+$(LOWEST)/.installed: $(LOCKED)/lowest.txt $(STAMP)
+	$(call over_ours,$(LOWEST),$<)
+	@touch $@
+
+$(PEERS)/.installed: $(LOCKED)/peers.txt $(STAMP)
 	$(call over_ours,$(PEERS),$<)
 	@touch $@
 
@@ -98,20 +131,39 @@ format: $(STAMP)
 
 venv: $(STAMP)
 
-$(STAMP): $(wildcard requirements/*.txt) pyproject.toml
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Install one, or type make PYTHON=PATH." >&2; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt -c requirements/constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+$(STAMP): $(LOCKED)/build.txt $(LOCKED)/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python $(or $(WANTED),3.11 or 3.12) found. Install one, or type make PYTHON=PATH." >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(HASHED) -r $(LOCKED)/build.txt
+	$(BIN)/python $(HASHED) -r $(LOCKED)/dev.txt
+	$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# After a change of requirements/*.txt: resolve anew in a fresh environment, and pin what came out.
-lock:
-	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet -r requirements/dev.txt
-	{ sed -n '/^#/p' requirements/constraints.txt; .venv-lock/bin/python -m pip freeze; } > .constraints.new
-	mv .constraints.new requirements/constraints.txt
-	rm -rf .venv-lock
+# uv, pip-audit and what writes SBOMs.
+$(TOOLS)/.installed: $(LOCKED)/tools.txt
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/python $(HASHED) -r $<
+	@touch $@
+
+# After a change of requirements/*.txt: every version and hash anew, for every platform and both Pythons. `make lock
+# WORDS=upgrade=yes` takes the newest of what no file pins itself.
+lock: $(TOOLS)/.installed
+	$(TOOLS)/bin/python supply/lock.py $(WORDS)
+
+# Is a vulnerability known of anything that is pinned? WORDS=advisories=FOLDER asks a folder instead of the network.
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/python supply/audit.py $(WORDS)
+
+# What the image's Python has, installed here by the steps of docker/Dockerfile, whose build writes the same list.
+sbom: $(TOOLS)/.installed $(IMAGE)/.installed
+	$(TOOLS)/bin/python supply/sbom.py $(IMAGE)/bin/python $(LOCKED)/image.txt $(SBOM)
+
+$(IMAGE)/.installed: $(LOCKED)/image.txt $(STAMP)
+	$(BIN)/python -m venv --clear $(IMAGE)
+	$(IMAGE)/bin/python $(HASHED) -r $<
+	$(BIN)/python $(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(IMAGE)/wheels .
+	$(IMAGE)/bin/python $(PIP) install --no-deps $(IMAGE)/wheels/*.whl
+	@touch $@
 
 clean:
-	rm -rf .venv $(SMDEBUG) $(TOOLKITS) $(PEERS) runs data
+	rm -rf .venv .venv-3.* $(SMDEBUG) $(TOOLKITS) $(PEERS) $(LOWEST) $(TOOLS) $(IMAGE) runs data

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from debugging.trials import healthy, leave_trial
 from sagelight.cli import LOCAL
@@ -21,7 +20,6 @@ from sagelight.help import overview, verb_help, with_settings_table
 from serving.servers import Server
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("train.txt", "aws.txt", "rehearsal.txt", "hpo.txt", "serve.txt", "explain.txt", "dev.txt")
 HEAVY = (
     "torch",
     "torchvision",
@@ -46,13 +44,6 @@ SHRUNK = [
 ]
 
 
-def pins(*names: str) -> list[str]:
-    lines = [
-        line for name in names for line in (ROOT / "requirements" / name).read_text().splitlines()
-    ]
-    return [line for line in lines if line and not line.startswith(("#", "-"))]
-
-
 def tracked() -> list[Path]:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
@@ -60,20 +51,6 @@ def tracked() -> list[Path]:
         ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True
     )
     return [ROOT / name for name in listed.stdout.splitlines()]
-
-
-def test_conda_gives_the_same_versions() -> None:
-    content = yaml.safe_load((ROOT / "environment.yml").read_text())
-    [pip] = [entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict)]
-    assert [line for line in pip if not line.startswith("-")] == pins(*FILES)
-
-
-def test_every_pin_is_among_the_constraints() -> None:
-    constraints = {line.lower() for line in pins("constraints.txt")}
-    # pip freeze writes no extras, and writes a package's dashes as its author does.
-    wanted = {re.sub(r"\[.*\]", "", line).lower() for line in pins(*FILES)}
-    assert {line.replace("_", "-") for line in wanted} <= {c.replace("_", "-") for c in constraints}
-    assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in constraints)
 
 
 def test_no_file_holds_a_download_address() -> None:

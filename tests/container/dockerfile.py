@@ -30,6 +30,9 @@ def health_command() -> list[str]:
     return words
 
 
-def pip_steps() -> list[list[str]]:
-    """The words of each RUN that calls pip: what makes a Python of the image."""
-    return [shlex.split(run) for run in instructions("RUN") if run.startswith("python -m pip ")]
+def pip_steps(stage: str) -> list[list[str]]:
+    """The words of each RUN of a stage that calls pip first: what makes a Python of the image."""
+    text = DOCKERFILE.read_text(encoding="utf-8").replace("\\\n", " ")
+    body = text.partition(f" AS {stage}\n")[2].partition("\nFROM ")[0]
+    runs = [line.removeprefix("RUN ") for line in body.splitlines() if line.startswith("RUN ")]
+    return [shlex.split(run) for run in runs if run.startswith("python -m pip ")]

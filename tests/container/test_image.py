@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from bundles import make_bundle
 from container.asking import free_port, invoke, jpeg, wait_until_healthy
@@ -23,6 +25,8 @@ from container.dockerfile import (
     instructions,
     pip_steps,
 )
+from locked import LOCKED
+from sbom import differences, pinned
 
 # What training needs and serving must not: the image is small because it has none of it.
 TRAINING = ["torch", "torchvision", "pytorch_lightning", "hydra", "sklearn", "boto3", "onnx"]
@@ -58,15 +62,23 @@ def test_the_context_holds_what_is_copied_and_neither_photos_nor_runs() -> None:
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh environment in which the Dockerfile's own pip steps have run; they need a package index."""
     folder = tmp_path_factory.mktemp("image")
-    source, wheels = folder / "source", folder / "wheels"
-    _copy_context(source)
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    found = folder / "venv" / "bin" / "python"
-    for _, *words in pip_steps():
-        placed = " ".join(word.replace("/wheels", str(wheels)) for word in words)
+    _copy_context(folder / "source")
+    (folder / "source" / "image.txt").write_bytes((LOCKED / "image.txt").read_bytes())
+    return [_stage(name, folder) for name in ("wheel", "server")][-1]
+
+
+def _stage(name: str, folder: Path) -> Path:
+    """The Python of one stage, each with what its own steps install."""
+    subprocess.run([sys.executable, "-m", "venv", folder / name], check=True)
+    found = folder / name / "bin" / "python"
+    for words in pip_steps(name):
+        places = {"python": str(found), "/wheels": f"{folder}/wheels"}
+        placed = " ".join(
+            places.get(word, word.replace("/wheels/", f"{folder}/wheels/")) for word in words
+        )
         # A shell, as in the Dockerfile, for its *.
         done = subprocess.run(
-            f"{found} {placed}", shell=True, cwd=source, capture_output=True, text=True
+            placed, shell=True, cwd=folder / "source", capture_output=True, text=True
         )
         if "Could not find a version" in done.stderr or "No matching distribution" in done.stderr:
             pytest.skip(f"no package index: {done.stderr.strip().splitlines()[-1]}")
@@ -127,6 +139,19 @@ def test_the_image_has_nothing_of_training(python: Path) -> None:
     code = f"import importlib.util as u; print([m for m in {TRAINING!r} if u.find_spec(m)])"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_the_image_has_what_is_pinned_and_nothing_else(python: Path) -> None:
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    installed = {(canonicalize_name(p["name"]), p["version"]) for p in json.loads(listed.stdout)}
+    assert "sagelight" in {name for name, _ in installed}
+    assert differences(installed, pinned(str(python), LOCKED / "image.txt")) == []
 
 
 @pytest.mark.slow

@@ -15,8 +15,6 @@ from sagelight.config.groups import conf_dir, requirements_dir
 from sagelight.errors import CloudError
 
 LARGEST_FILE = 10_000_000
-# What AWS's PyTorch image brings itself, for its own CUDA.
-IN_IMAGE = ("torch", "torchvision")
 EXPERIMENTS = "experiments"
 _PROGRAM = '''\
 """What the container starts: the code beside this file, whatever else is installed."""
@@ -76,12 +74,9 @@ def pack_source(experiments: dict[str, Path] | None = None, studies: bool = Fals
 
 
 def job_requirements(studies: bool = False) -> str:
-    """What pip installs in the container: the pins of requirements/train.txt, without what the image brings."""
-    names = ["train.txt", "hpo.txt"] if studies else ["train.txt"]
-    texts = [(requirements_dir() / name).read_text(encoding="utf-8") for name in names]
-    lines = [line for text in texts for line in text.splitlines()]
-    pins = [line for line in lines if line and not line.startswith("#")]
-    return "".join(f"{pin}\n" for pin in pins if pin.partition("==")[0] not in IN_IMAGE)
+    """What pip installs in the container, by its hashes: all that training needs and AWS's PyTorch image does not bring."""
+    name = "study.txt" if studies else "job.txt"
+    return (requirements_dir() / "locked" / name).read_text(encoding="utf-8")
 
 
 def _package() -> Path:

@@ -36,30 +36,37 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Report:
-    """All ratios, and each peer's figures by measure; `clock` is what was compared."""
+    """Each peer's figures by measure; `clock` is what is compared, always of the same round."""
 
     clock: str
-    ratios: list[Ratio]
     rows: list[dict[str, Any]]
 
-    def ratio(self, peer: str, measure: str) -> Ratio | None:
-        return next((r for r in self.ratios if (r.peer, r.measure) == (peer, measure)), None)
+    def ratio(self, peer: str, measure: str, ours: str = OURS) -> Ratio | None:
+        """Of another and a way of ours; None where one of them was not measured."""
+        rounds = {row["peer"]: row["rounds"] for row in self.rows if row["measure"] == measure}
+        if peer == ours or peer not in rounds or ours not in rounds:
+            return None
+        pairs = zip(rounds[peer], rounds[ours], strict=True)
+        each = [theirs[self.clock] / mine[self.clock] for theirs, mine in pairs]
+        return Ratio(peer, measure, statistics.median(each), min(each), max(each))
+
+    @property
+    def ratios(self) -> list[Ratio]:
+        found = (self.ratio(row["peer"], row["measure"]) for row in self.rows)
+        return [ratio for ratio in found if ratio is not None]
 
 
 def report(peers: Sequence[Running], imports: list[dict[str, Any]], clock: str) -> Report:
-    """Ratios of the same round each, by `clock`: seconds or processor_seconds."""
+    """What was found, to be compared by `clock`: seconds or processor_seconds."""
     found = {peer.kind.name: peer.found for peer in peers}
     if imports:
         found["imports alone"] = {"start": imports}
-    mine, ratios, rows = found[OURS], [], []
-    for name, by_measure in found.items():
-        for measure, answers in by_measure.items():
-            rows.append(_row(name, measure, answers))
-            if name != OURS and measure in mine:
-                pairs = zip(answers, mine[measure], strict=True)
-                each = [theirs[clock] / ours[clock] for theirs, ours in pairs]
-                ratios.append(Ratio(name, measure, statistics.median(each), min(each), max(each)))
-    return Report(clock, ratios, rows)
+    rows = [
+        _row(name, measure, answers)
+        for name, by_measure in found.items()
+        for measure, answers in by_measure.items()
+    ]
+    return Report(clock, rows)
 
 
 def show(found: Report) -> None:
@@ -89,11 +96,10 @@ def targets(found: Report, units: str) -> list[dict[str, Any]]:
         (CACHED, "five", {"avx2": 8.0, "avx512": 8.0, "amx": 25.0}),
     ]
     listed = []
-    for peer, measure, least in wanted:
-        base, cached = found.ratio(BASELINE, measure), found.ratio(peer, measure)
-        if base is not None and (peer == OURS or cached is not None):
-            times = base.median / (cached.median if cached and peer != OURS else 1)
-            listed.append(target(f"{measure}, {peer}", times, least=least[units]))
+    for ours, measure, least in wanted:
+        ratio = found.ratio(BASELINE, measure, ours)
+        if ratio is not None:
+            listed.append(target(f"{measure}, {ours}", ratio.median, least=least[units]))
     imports = found.ratio("imports alone", "start")
     if imports is not None:
         listed.append(target("start over the imports alone", 1 / imports.median, most=1.35))

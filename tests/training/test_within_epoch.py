@@ -79,6 +79,18 @@ def test_a_run_continues_within_an_epoch(
     assert_same_end(Path("broken"), undisturbed)
 
 
+def test_loader_processes_draw_the_epoch_that_a_run_continues_with(
+    photos: Path, undisturbed: Path, stops: Any
+) -> None:
+    words = [*WORDS, f"data.root={photos}", "run_dir=broken", "data.num_workers=2"]
+    stops(1, 1)
+    assert run(*words) == 130
+    assert FIGURES not in read_checkpoint(Path("broken/checkpoints/last.ckpt"))
+    assert run(*words) == 0
+    assert figures(Path("broken")) == figures(undisturbed)
+    assert_same_end(Path("broken"), undisturbed)
+
+
 def test_what_watches_counts_every_step_once(photos: Path, stops: Any) -> None:
     words = [*WORDS, f"data.root={photos}", "run_dir=broken", "trainer.max_epochs=2"]
     stops(1, 3)

@@ -18,6 +18,8 @@ from sagelight.processes import REFUSED, Processes, collect_as_usual, hear_stop
 T = TypeVar("T")
 INTERRUPTED = 130
 FAULT = 1
+# What a process that ends in its own words ends with.
+ENDINGS = (INTERRUPTED, FAULT, REFUSED)
 # What the launcher has set for this process alone.
 _OWN = ("RANK", "WORLD_SIZE", "MASTER_", "LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_")
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"

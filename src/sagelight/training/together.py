@@ -19,6 +19,7 @@ from sagelight.cores import usable_cores
 from sagelight.errors import ConfigError, RunError
 from sagelight.forking import get_ready
 from sagelight.processes import is_member
+from sagelight.training.member import ENDINGS, member
 
 T = TypeVar("T")
 # Between SIGTERM and SIGKILL, for a process that waits for another one inside a GPU.
@@ -77,8 +78,6 @@ def together(count: int, work: Callable[..., T], *args: Any) -> T:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
-
-    from sagelight.training.member import member
 
     with tempfile.TemporaryDirectory(prefix="sagelight-") as scratch, _undisturbed():
         records = Path(scratch) / "records"
@@ -147,7 +146,8 @@ def _why(records: Path, rank: int, exitcode: int, count: int) -> Exception:
             "far are saved; repeat the same command to continue."
         )
     said = [json.loads(path.read_text(encoding="utf-8")) for path in records.glob("*.json")]
-    if not said:
+    # What another one says then is that its connection was lost.
+    if not said or exitcode not in ENDINGS:
         return MemberFault(f"{which} ended with exit code {exitcode} without a word")
     first = min(said, key=lambda record: float(record["time"]))
     if first["refused"]:

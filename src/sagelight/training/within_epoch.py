@@ -36,7 +36,7 @@ class Continued(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         loop = trainer.fit_loop
-        if not loop.restarting or loop._data_fetcher is None:
+        if not trainer.global_step or loop._data_fetcher is None:
             return
         loader = trainer.train_dataloader
         assert isinstance(loader, EpochLoader)

@@ -224,9 +224,7 @@ def path_trick(rng: Random) -> Attack:
     paths += ["/invocations/", "/ping/../metrics", "/" + "a" * 4_000, "/?path=/etc/passwd/.."[1:]]
     paths += ["/.git/config", "/models/bundle.json", "//evil.example/", "/explain/../../x", "/%00"]
     path = rng.choice(paths)
-    line = (
-        f"{rng.choice(['GET', 'POST'])} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
-    )
+    line = f"{rng.choice(['GET', 'POST'])} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
     return Attack(line.encode())
 
 
@@ -263,7 +261,9 @@ def bad_head(rng: Random) -> Attack:
     fields += [b"Content-Length: " + each for each in lengths]
     fields += [b"Content-Length: 5\r\nContent-Length: 6"]
     line = rng.choice([b"POST /invocations HTTP/1.1", b"POST /invocations HTTP/1.0"])
-    return Attack(line + b"\r\nHost: localhost\r\n" + rng.choice(fields) + b"\r\n\r\n" + junk(rng, 9))
+    return Attack(
+        line + b"\r\nHost: localhost\r\n" + rng.choice(fields) + b"\r\n\r\n" + junk(rng, 9)
+    )
 
 
 def smuggled(rng: Random) -> Attack:

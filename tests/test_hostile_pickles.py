@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torchvision
@@ -135,6 +136,22 @@ def test_the_code_in_a_bundle_is_not_run_here(tmp_path: Path) -> None:
     photo("red").save("red.png")
     [answer] = Predictor.load(bundle, threads=1).predict([Path("red.png")])
     assert answer.label == "red"
+
+
+@pytest.mark.parametrize("place", ["../secret.bin", "{}/secret.bin"])
+def test_a_graph_reads_no_file_outside_of_its_bundle(tmp_path: Path, place: str) -> None:
+    """ONNX lets weights lie in other files; ONNX Runtime must not follow one that leads out."""
+    bundle = make_bundle(tmp_path / "bundle")
+    (tmp_path / "secret.bin").write_bytes(bytes(1000))
+    graph = onnx.load(bundle / "model.onnx")
+    tensor = next(each for each in graph.graph.initializer if each.name == "weights")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": place.format(tmp_path), "length": "36"}.items():
+        tensor.external_data.add(key=key, value=value)
+    (bundle / "model.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(BundleError, match="xternal data"):
+        Predictor.load(bundle, threads=1)
 
 
 @pytest.mark.parametrize("address", ["local://{}", "file://{}", "{}/../{}", "{}"])

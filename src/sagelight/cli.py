@@ -10,6 +10,7 @@ from typing import Any
 
 from sagelight.errors import ConfigError, Interrupted, SagelightError, suggestion
 from sagelight.processes import collect_rarely
+from sagelight.secrets import masked
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def guarded(command: Callable[[], None]) -> int:
     try:
         command()
     except SagelightError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return 2
     except Interrupted as how:
         print(f"\n{how}", file=sys.stderr)

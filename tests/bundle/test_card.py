@@ -92,12 +92,13 @@ def test_provenance_is_flat_and_without_blanks() -> None:
 
 
 def test_labels_cannot_break_a_table() -> None:
-    labels = ["a|b", "<b>", "x\ny_z"]
-    text = render_card(make_spec(labels), {}, CardFacts("t", {"train": [1, 2, 3]}))
+    labels = ["a|b", "<b>", "x\ny_z", "[a](b)"]
+    text = render_card(make_spec(labels), {}, CardFacts("t", {"train": [1, 2, 3, 4]}))
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert r"| a\|b | 1 |" in rows
     assert r"| \<b> | 2 |" in rows
     assert r"| x y\_z | 3 |" in rows
+    assert r"| \[a\](b) | 4 |" in rows
 
 
 def test_the_python_snippet_of_a_card_runs(

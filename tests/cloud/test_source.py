@@ -63,17 +63,48 @@ def test_equal_files_give_equal_bytes_and_others_do_not(small: Path) -> None:
 
 def test_an_installed_package_is_packed_by_its_files(small: Path) -> None:
     (small / ".git").rename(small / "no-git")
-    assert "src/sagelight/secret.pem" in names(pack_source().archive)
+    (small / "src" / "sagelight" / "new.py").touch()
+    assert "src/sagelight/new.py" in names(pack_source().archive)
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    [".env", ".git-credentials", ".netrc", ".aws/credentials", "id_rsa", "key.pem", ".a/b.py"],
+)
+def test_what_holds_secrets_stays_here_even_when_git_tracks_it(
+    small: Path, name: str, tracked: bool
+) -> None:
+    path = small / "src" / "sagelight" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x")
+    if tracked:
+        subprocess.run(["git", "-C", str(small), "add", "--force", str(path)], check=True)
+    else:
+        (small / ".git").rename(small / "no-git")
+    packed = pack_source()
+    assert f"src/sagelight/{name}" not in names(packed.archive)
+    assert f"sagelight/{name}" in packed.left_out
+
+
+def test_source_with_a_secret_in_it_is_refused_by_name(small: Path) -> None:
+    secret = "AKIA" + "A1B2" * 4
+    (small / "src" / "sagelight" / "__init__.py").write_text(f"KEY = '{secret}'")
+    with pytest.raises(
+        CloudError, match=r"__init__.py holds what looks like an access key of AWS"
+    ) as refusal:
+        pack_source()
+    assert secret not in str(refusal.value)
 
 
 def test_a_file_that_is_no_source_is_refused_by_name(small: Path) -> None:
-    big = small / "src" / "sagelight" / "weights.bin"
+    big = small / "src" / "sagelight" / "weights.json"
     with big.open("wb") as file:
         # A sparse file: five gigabytes that take no room.
         file.truncate(5_000_000_000)
     subprocess.run(["git", "-C", str(small), "add", "--intent-to-add", str(big)], check=True)
     with pytest.raises(
-        CloudError, match=r"weights.bin has 5,000 MB, and only source goes into a job"
+        CloudError, match=r"weights.json has 5,000 MB, and only source goes into a job"
     ):
         pack_source()
 

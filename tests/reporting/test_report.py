@@ -129,6 +129,7 @@ def test_only_our_script_may_run(made: Made) -> None:
     policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
     assert f"script-src 'sha256-{digest}'" in policy
     assert policy.startswith("default-src 'none'; img-src data:;")
+    assert policy.endswith("; base-uri 'none'; form-action 'none'")
 
 
 def test_nothing_is_loaded_from_elsewhere(made: Made) -> None:

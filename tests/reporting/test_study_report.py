@@ -176,7 +176,9 @@ def test_nothing_is_loaded_from_elsewhere_and_no_script_runs(tmp_path: Path) -> 
     page = written(tmp_path, study(8))
     assert not re.search(r"https?://|@import|url\(", page.source)
     policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policy == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    )
     assert {link["href"].removeprefix("#") for link in page.all("a")} == set(SECTIONS)
 
 

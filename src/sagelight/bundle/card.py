@@ -186,4 +186,4 @@ def _table(columns: list[str], rows: list[list[str]]) -> str:
 
 def _plain(text: str) -> str:
     """Text that stays itself in a table cell or a heading."""
-    return re.sub(r"([\\|<`*_])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\|<`*_\[\]])", r"\\\1", " ".join(text.split()))

@@ -44,7 +44,8 @@ class ClarifySettings:
         "auto", "URI of the image that answers; auto is AWS's own for PyTorch inference."
     )
     environment: list[str] = setting(
-        [], "Environment variables of the container that answers, such as [SAGELIGHT_BATCH_SIZE=8]."
+        [],
+        "Environment variables of the container that answers, such as ['SAGELIGHT_BATCH_SIZE=8'].",
     )
     instance_type: str = setting("ml.c5.xlarge", "Kind of machine that Clarify runs on.")
     volume_gb: int = setting(30, "Disk of that machine, in GB.", least=1)

@@ -56,8 +56,8 @@ class CloudSettings:
     kms_key: str | None = setting(None, "KMS key that encrypts the disk and the results.")
     network_isolation: bool = setting(False, "Let the job open no connection at all.")
     encrypt_traffic: bool = setting(False, "Encrypt the traffic between the machines of one job.")
-    tags: list[str] = setting([], "Tags of the job for your bill, such as [team=vision].")
-    environment: list[str] = setting([], "Environment variables of the job, such as [TZ=UTC].")
+    tags: list[str] = setting([], "Tags of the job for your bill, such as ['team=vision'].")
+    environment: list[str] = setting([], "Environment variables of the job, such as ['TZ=UTC'].")
     attempt: int = setting(
         1,
         "Another number starts a job anew that failed or was stopped; it continues from its checkpoint.",

@@ -64,7 +64,7 @@ def _cargo(plan: Plan) -> list[str]:
     found = [f"source: {source.files} files, {_bytes(len(source.archive))}, {source.digest[:16]}"]
     if source.left_out:
         names = ", ".join(source.left_out[:5]) + (", ..." if len(source.left_out) > 5 else "")
-        found.append(f"not: {names} (git add what the job needs)")
+        found.append(f"not: {names} (only source that git tracks goes up)")
     for cargo in plan.cargo:
         sent = sent_on(plan.uri(cargo.key))
         state = f"there since {sent}" if sent else "not sent from here yet"

@@ -8,20 +8,23 @@ import io
 import subprocess
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sagelight.cloud.request import PROGRAM
 from sagelight.config.groups import conf_dir, requirements_dir
 from sagelight.errors import CloudError
+from sagelight.secrets import secret_in
 
 LARGEST_FILE = 10_000_000
+# Keys and passwords have other names, and lie in hidden files.
+SOURCE = {".py", ".yaml", ".yml", ".json", ".toml", ".txt", ".md", ".j2", ".css", ".js", ".html", ".typed"}  # fmt: skip
 EXPERIMENTS = "experiments"
 _PROGRAM = '''\
 """What the container starts: the code beside this file, whatever else is installed."""
 
 import os
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 here = Path(__file__).resolve().parent
 os.chdir(here)
@@ -51,14 +54,15 @@ class Source:
 def pack_source(experiments: dict[str, Path] | None = None, studies: bool = False) -> Source:
     """Pack src, conf and the job's requirements into a reproducible tar.gz.
 
-    In a git checkout only tracked files go in, as they are on disk; of an installed package, its files.
+    In a git checkout only tracked files go in, as they are on disk; of an installed package, its files. Hidden files and
+    those that are no source stay here, tracked or not.
 
     Args:
         experiments: experiment files of the person's own, by the name that they get in the archive.
         studies: whether a whole study runs inside the job, which needs more packages.
 
     Raises:
-        CloudError: a file over 10 MB, which is no source.
+        CloudError: a file over 10 MB, which is no source, or one that holds a secret.
     """
     contents: dict[str, bytes] = {}
     left_out: list[str] = []
@@ -70,6 +74,8 @@ def pack_source(experiments: dict[str, Path] | None = None, studies: bool = Fals
     contents[PROGRAM] = _PROGRAM.encode()
     for name, path in (experiments or {}).items():
         contents[f"{EXPERIMENTS}/{name}"] = path.read_bytes()
+    for name, content in contents.items():
+        _refuse_secret(name, content)
     return Source(_archive(contents), len(contents), tuple(left_out))
 
 
@@ -91,7 +97,22 @@ def _files(root: Path) -> tuple[dict[str, Path], list[str]]:
     kept = [path for path in found if path.is_file() and "__pycache__" not in path.parts]
     new = _listed(root, "--others", "--exclude-standard") if tracked else []
     files = {path.relative_to(root).as_posix(): path for path in sorted(kept)}
-    return files, [f"{root.name}/{name}" for name in new]
+    left = [*new, *(name for name in files if not _is_source(name))]
+    files = {name: path for name, path in files.items() if _is_source(name)}
+    return files, [f"{root.name}/{name}" for name in left]
+
+
+def _is_source(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix in SOURCE and not any(part.startswith(".") for part in path.parts)
+
+
+def _refuse_secret(name: str, content: bytes) -> None:
+    found = secret_in(content.decode(errors="replace"))
+    if found:
+        raise CloudError(
+            f"{name} holds what looks like {found}, and would go into a bucket. Take it out of the file."
+        )
 
 
 def _listed(root: Path, *options: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO, Limits, hints, lookup, walk
 from sagelight.errors import ConfigError
+from sagelight.secrets import secret_among
 
 _KINDS = {
     int: "a whole number",
@@ -16,6 +17,11 @@ _KINDS = {
     str: "text",
     list: "a list, as [one,two]",
     dict: "a mapping, as {name: value}",
+}
+# What carries a secret instead of a setting.
+_INSTEAD = {
+    "mlflow_uri": ", and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "environment": ": a job's environment is read by all who may describe it. Let its role read AWS Secrets Manager",
 }
 
 
@@ -43,12 +49,27 @@ def check_limits(settings: Any) -> None:
     """Hold every setting of a dataclass instance against its declared limits."""
     for name, field in walk(settings):
         value = lookup(settings, name)
+        refuse_secret(name, value)
         limits: Limits = field.metadata["limits"]
         complaint = limits.complaint(value)
         if complaint is None and isinstance(value, str) and _number_or_auto(name, settings):
             complaint = None if value == AUTO else "must be a whole number or auto"
         if complaint:
             raise ConfigError(f"{name}={value}: {complaint}.{_example(field.default, value)}")
+
+
+def refuse_secret(name: str, value: Any) -> None:
+    """Settings are printed, saved, reported and sent to jobs.
+
+    Raises:
+        ConfigError: a value that looks like a secret; it is not repeated.
+    """
+    found = secret_among(value)
+    if found:
+        raise ConfigError(
+            f"{name} holds {found}, and settings travel: they are printed, saved with runs and reports, and sent to "
+            f"jobs. Take it out{_INSTEAD.get(name.rpartition('.')[2], '')}."
+        )
 
 
 def type_complaint(typed: str, name: str) -> str:

@@ -27,6 +27,7 @@ from sagelight.errors import RunError, SagelightError
 from sagelight.files import write_json
 from sagelight.parsing import read_json
 from sagelight.processes import Processes, collect_as_usual, collect_rarely
+from sagelight.secrets import masked
 
 CLOUD_COMMAND = "python launch/sagemaker.py"
 # What the run's directory holds for continuing only.
@@ -49,7 +50,7 @@ def main() -> int:
     try:
         _train(paths)
     except SagelightError as error:
-        message = f"error: {error}"
+        message = f"error: {masked(str(error))}"
         print(message, file=sys.stderr)
         paths.failure.parent.mkdir(parents=True, exist_ok=True)
         paths.failure.write_text(message, encoding="utf-8")

@@ -21,6 +21,7 @@ from sagelight.archives import inside
 from sagelight.cloud.tensors import DEBUG_OUTPUT
 from sagelight.container.paths import BASE, TENSORS
 from sagelight.rehearsal.program import TrainProgram
+from sagelight.secrets import without_secrets
 
 TOOLKIT_MODULE = "sagemaker_pytorch_container.training:main"
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
@@ -168,7 +169,7 @@ class Container:
 
     def _variables(self) -> dict[str, str]:
         return {
-            **os.environ,
+            **without_secrets(os.environ),
             **self.environment,
             # An image has a path of its own, with torchrun on it, which the toolkit starts by its name.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),

@@ -24,6 +24,7 @@ import sagelight
 from sagelight.archives import unpack
 from sagelight.cloud.client import error_code
 from sagelight.errors import ArchiveError
+from sagelight.secrets import without_secrets
 
 HOST = "127.0.0.1"
 COMMAND = [sys.executable, "-m", "sagelight.container.serve", "serve"]
@@ -180,7 +181,7 @@ def _variables(
     base: Path, port: int, environment: Mapping[str, str], variables: Mapping[str, str]
 ) -> dict[str, str]:
     return {
-        **os.environ,
+        **without_secrets(os.environ),
         **variables,
         **environment,
         "SAGEMAKER_BASE_DIR": str(base),

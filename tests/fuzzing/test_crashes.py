@@ -85,3 +85,10 @@ CRASHES = {
 @pytest.mark.parametrize(("name", "data"), CRASHES.values(), ids=CRASHES)
 def test_what_once_crashed_is_answered(name: str, data: bytes) -> None:
     target(name).execute(data)
+
+
+def test_a_bundle_may_not_ask_for_pictures_of_gigabytes() -> None:
+    [seed] = target("bundles.model").seeds()
+    asked = seed.replace(b'"resize_size": 16', b'"resize_size": 999999999')
+    assert asked != seed
+    target("bundles.model").execute(asked)

@@ -7,7 +7,7 @@ from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sagelight.bundle.preprocessing import Preprocessing
+from sagelight.bundle.preprocessing import MAX_PIXELS, Preprocessing
 from sagelight.errors import BundleError
 from sagelight.parsing import read_json
 
@@ -110,6 +110,8 @@ class BundleSpec:
             raise TypeError("a name in it is no text")
         if not isinstance(self.provenance, dict):
             raise TypeError("its provenance is no mapping")
+        if self.preprocessing.resize_size**2 > MAX_PIXELS:
+            raise ValueError("its resize_size makes larger pictures than any photo that is read")
         numbers = [
             value for part in (self.splits, self.quantization) if part for value in astuple(part)
         ]

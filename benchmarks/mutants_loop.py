@@ -25,6 +25,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from multiprocessing import forkserver
 from pathlib import Path
+from random import Random
 from types import ModuleType
 from typing import Any
 
@@ -114,6 +115,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     verdicts = Path(session.config.getoption("--verdicts"))
     known = {identity(entry) for entry in read(verdicts)}
     mutants = [each for each in finder if identity(each) not in known]
+    # What an interrupted run has tried is a fair sample.
+    Random(0).shuffle(mutants)
     with verdicts.open("a", encoding="utf-8") as file:
         for number, mutant in enumerate(mutants):
             if number % 20 == 0:

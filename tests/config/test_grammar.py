@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from sagelight.config.grammar import hydra_text, parse_override, quoted_text
+from sagelight.config.grammar import hydra_text, parse_override, parse_single, quoted_text
 from sagelight.config.hyperparameters import decode, encode, unwrapped
 from sagelight.errors import ConfigError
 
@@ -46,6 +46,22 @@ def test_a_value_is_written_as_hydra_reads_it(value: Any, text: str) -> None:
     if not isinstance(value, QuotedString):
         again = parse_override(f"key={text}").value()
         assert (again, type(again)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs", "epochs: not understood. Type settings as key=value."),
+        ("a=b'", "a=b': not understood. Quote values with special signs: \"key='a b'\"."),
+        ("~a", "~a: settings cannot be removed, only set. Type a=VALUE."),
+        ("a=1,2", "a=1,2: this is a list of values to try, and this command trains one. Type one value, or quote a text that holds a comma."),
+    ],
+)  # fmt: skip
+def test_what_is_no_single_override_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        parse_single(text)
+    assert str(refusal.value) == message
+    assert parse_single("a='1,2'").value() == "1,2"
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import torch
 from holding import hold
 from sagelight.config.compose import compose
 from sagelight.config.resolve import Machine, resolve
-from sagelight.config.save import save
+from sagelight.config.save import save, saved_digest
 from sagelight.config.schema import Config
 from sagelight.errors import RunError
+from sagelight.training import run as run_module
 from sagelight.training.checkpoints import read_checkpoint
 from sagelight.training.run import Run, choose_run, locked, point_latest
 
@@ -55,6 +56,24 @@ def test_unfinished_run_of_the_same_configuration_and_photos_is_continued() -> N
     run = choose_run(config, True, "f")
     assert run.folder == Path("runs/digits/2026-01-01")
     assert run.checkpoint == run.folder / "checkpoints" / "last.ckpt"
+
+
+def test_of_many_runs_only_those_of_the_same_photos_that_are_unfinished_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, read = resolved(), []
+    for number in range(5):
+        leave_run(Path(f"runs/digits/finished-{number}"), config, finished=True)
+        leave_run(Path(f"runs/digits/other-{number}"), config, fingerprint="other photos")
+    leave_run(Path("runs/digits/2026-01-01"), config)
+
+    def counted(folder: Path) -> str | None:
+        read.append(folder.name)
+        return saved_digest(folder)
+
+    monkeypatch.setattr(run_module, "saved_digest", counted)
+    assert choose_run(config, True, "f").folder == Path("runs/digits/2026-01-01")
+    assert read == ["2026-01-01"]
 
 
 def test_run_without_a_checkpoint_yet_starts_again_in_its_own_folder() -> None:

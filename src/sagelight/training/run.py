@@ -86,9 +86,10 @@ def _existing(config: Config, folder: Path, fingerprint: str) -> Run:
 
 def _continues(folder: Path, digest: str, fingerprint: str) -> bool:
     return (
+        # What is soonest known first: there may be thousands of runs.
         not Run(folder).finished
-        and saved_digest(folder) == digest
         and _fingerprint(folder) == fingerprint
+        and saved_digest(folder) == digest
         and not _is_locked(folder)
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sagelight.reporting.study_objective import Objective, best_of, scored
 from sagelight.tuning.trials import Trial
 
-# A mark stands in every chart and in the table: ten thousand are 30 MB of page, and seconds until a browser shows it.
+# A mark stands in every chart and in the table: ten thousand would be 16 MB of page.
 MOST_DRAWN = 1000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,16 @@ def test_rough_figures_are_called_rough() -> None:
     enough = measured(each=30)
     text = render_card(make_spec(), {}, CardFacts("t", COUNTS, enough))
     assert "rough" not in text
+
+
+def test_of_a_thousand_classes_the_roughest_are_named() -> None:
+    labels = [f"class {number}" for number in range(1000)]
+    evaluation = measured(labels, each=2)
+    evaluation.per_class[700] = replace(evaluation.per_class[700], support=1)
+    facts = CardFacts("many", {"test": [2] * 1000}, evaluation)
+    text = render_card(make_spec(labels, 16, 18), evaluation.figures("test"), facts)
+    assert "are rough: class 700 (1), class 0 (2), class 1 (2)," in text
+    assert "class 8 (2) and 990 more." in text
 
 
 def test_without_an_evaluation_the_card_says_so() -> None:

@@ -7,8 +7,9 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 
 from images import make_folder
 from sagelight.bundle import preprocessing
-from sagelight.data import inspect_file
+from sagelight.data import check, inspect_file
 from sagelight.data.check import (
     CheckSettings,
     DataReport,
@@ -244,6 +245,25 @@ def test_copies(root: Path, target: str, expected: list[str], severity: str, ful
     for problem in report.problems:
         assert (problem.severity, problem.count) == (severity, 2)
         assert sorted(problem.files) == sorted([SPOILT, target])
+
+
+def test_each_photo_that_may_be_a_copy_moves_the_progress(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        copy(root, SPOILT, f"train/cat/copy-{number}.jpg")
+    moved: dict[str, int] = {}
+
+    def counting(
+        function: Callable[[Any], Any], items: Sequence[Any], label: str, **more: Any
+    ) -> Iterator[Any]:
+        for item in items:
+            moved[label] = moved.get(label, 0) + 1
+            yield function(item)
+
+    monkeypatch.setattr(check, "spread", counting)
+    assert list(codes(inspect(root))) == ["copies"]
+    assert moved == {"Checking photos": index_images(root).size(), "Comparing photos": 4}
 
 
 def test_files_of_zero_bytes_are_no_copies_of_each_other(root: Path) -> None:

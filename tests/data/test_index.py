@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +293,19 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
     assert message(tmp_path).endswith(
         "cannot be listed: Permission denied. Mend its permissions, or copy it again."
     )
+
+
+def test_every_photo_that_is_looked_at_moves_the_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: dict[str, int] = {}
+
+    def counting(items: Iterable[Any], total: int, label: str) -> Iterator[Any]:
+        for done, item in enumerate(items, start=1):
+            moved[label] = done
+            yield item
+        assert moved[label] == total
+
+    monkeypatch.setattr(index_module, "progress", counting)
+    index_images(touch_classes(tmp_path, {"cat": 5, "dog": 7}))
+    assert moved == {"Listing photos": 2, "Measuring files": 12}

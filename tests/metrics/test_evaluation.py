@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sklearn.metrics import (
 )
 from torchmetrics.classification import MulticlassCalibrationError
 
+from sagelight.metrics import evaluation as module
 from sagelight.metrics.evaluation import Evaluation, evaluate
 
 CASES = [(400, 7, 0), (60, 3, 1), (37, 12, 2), (1, 2, 3)]
@@ -149,3 +151,39 @@ def test_bootstrap_interval_of_macro_f1_narrows_with_photos() -> None:
     assert 0 <= low < middle < high <= 1
     narrow_low, _, narrow_high = interval(100)
     assert narrow_high - narrow_low < (high - low) / 3
+
+
+def test_the_interval_of_many_mistakes_takes_no_more_memory_than_a_few_redraws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count, classes = 20_000, 200
+    rng = np.random.default_rng(0)
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(confusion, (rng.integers(0, classes, count), rng.integers(0, classes, count)), 1)
+    ways = np.count_nonzero(confusion)
+    monkeypatch.setattr(module, "BOOTSTRAP_SAMPLES", 45)
+    at_once = module._bootstrap_macro_f1(confusion)
+    monkeypatch.setattr(module, "AT_ONCE", 2 * ways)
+    tracemalloc.start()
+    assert module._bootstrap_macro_f1(confusion) == at_once
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Eight bytes a way to be mistaken; all redraws at once are 45 of those.
+    assert peak < 15 * 8 * ways
+
+
+def test_a_matrix_is_handed_on_as_it_is() -> None:
+    found = evaluate(*random_case(60, 3, 1))
+    assert found.to_dict()["confusion"] is found.confusion
+
+
+def test_the_probabilities_of_many_classes_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities, targets, labels = random_case(3000, 100, 4)
+    monkeypatch.setattr(module, "BOOTSTRAP_SAMPLES", 5)
+    at_once = evaluate(probabilities, targets, labels)
+    monkeypatch.setattr(module, "AT_ONCE", 7000)
+    tracemalloc.start()
+    assert evaluate(probabilities, targets, labels) == at_once
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < probabilities.nbytes / 2

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from reporting.page import Page
+from sagelight.reporting import study_importance
 from sagelight.reporting.study import StudyFacts, write_study_report
 from sagelight.reporting.study_axis import ChoiceAxis, NumberAxis, SettingAxis, setting_axes
+from sagelight.reporting.study_drawn import drawn
 from sagelight.reporting.study_importance import importances
 from sagelight.reporting.study_marks import cut
 from sagelight.reporting.study_objective import Objective, best_of, levels
@@ -74,7 +76,7 @@ def written(
     return Page(write_study_report(folder, facts, trials))
 
 
-def drawn(svg: str, css: str) -> list[ET.Element]:
+def marks(svg: str, css: str) -> list[ET.Element]:
     return [node for node in ET.fromstring(svg).iter() if css in node.get("class", "").split()]
 
 
@@ -160,6 +162,41 @@ def test_200_trials_stay_small(tmp_path: Path) -> None:
     assert len(page.all("path", "trial")) == 200
 
 
+def test_of_thousands_of_trials_the_page_draws_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = []
+
+    def forest(columns: list[list[list[float]]], goals: list[float]) -> tuple[list[float], float]:
+        fitted.append(len(goals))
+        return [1.0] * len(columns), 0.5
+
+    monkeypatch.setattr(study_importance, "_forest", forest)
+    trials = study(5000)
+    # Far from the best 500 by its score, but none else was completed.
+    trials = [replace(t, state="Stopped") for t in trials]
+    trials[2500] = replace(trials[2500], objective=0.2, state="Completed")
+    trials[4000] = trial(4000, None, "Failed", reason="Out of memory.")
+    page = written(tmp_path, trials)
+    assert len(page.source) < 2_000_000
+    assert 900 <= len(page.all("path", "trial")) <= 1000
+    assert "Drawn and listed are" in page.text
+    assert "of 5,000 trials: the best 500" in page.text
+    assert "Best val/accuracy 20.00% trial 2500" in page.text
+    assert "2500 completed, best 20.00%" in page.text
+    assert fitted == [1000]
+
+
+def test_what_is_drawn_of_many_is_in_their_order_with_the_best() -> None:
+    trials = study(1500)
+    shown = drawn(trials, ACCURACY)
+    assert [trials.index(t) for t in shown] == sorted(trials.index(t) for t in shown)
+    best = sorted(trials, key=lambda t: t.objective or 0, reverse=True)[:500]
+    assert all(any(t is each for each in shown) for t in best)
+    assert len(shown) == 1000
+    assert drawn(trials[:1000], ACCURACY) == trials[:1000]
+
+
 def test_hostile_texts_stay_text(tmp_path: Path) -> None:
     space = Space((Categorical(HOSTILE, (HOSTILE, "null")), LR))
     trials = [
@@ -210,10 +247,10 @@ def test_history_marks_what_became_of_each_trial() -> None:
     trials = [trial(7, 0.5), trial(8, None, "Failed"), trial(9, 0.6, "Stopped"), trial(10, 0.7)]
     chart = history(trials, ACCURACY, levels([0.5, 0.6, 0.7], ACCURACY))
     assert chart
-    (best,), (done,), (early,) = (drawn(chart.svg, css) for css in ("winner", "done", "early"))
-    assert len(drawn(chart.svg, "failed")) == 1
+    (best,), (done,), (early,) = (marks(chart.svg, css) for css in ("winner", "done", "early"))
+    assert len(marks(chart.svg, "failed")) == 1
     assert float(best.attrib["cy"]) < float(early.attrib["cy"]) < float(done.attrib["cy"])
-    assert [node.text for node in drawn(chart.svg, "mid")] == ["7", "8", "9", "10", "trial"]
+    assert [node.text for node in marks(chart.svg, "mid")] == ["7", "8", "9", "10", "trial"]
     assert "4 trials, best 70.00% in trial 10." in chart.svg
 
 
@@ -226,7 +263,7 @@ def test_the_best_curve_lies_on_top_and_a_broken_one_is_parted() -> None:
     ]
     chart = trial_curves(trials, ACCURACY)
     assert chart
-    lines = drawn(chart.svg, "curve")
+    lines = marks(chart.svg, "curve")
     assert [line.attrib["class"].split()[-1] for line in lines] == ["done", "early", "winner"]
     assert re.findall("[ML]", lines[-1].attrib["d"]) == ["M", "M", "L"]
     assert "3 trials, 1 without a curve." in chart.svg
@@ -323,7 +360,7 @@ def test_parallel_lines_end_at_their_objective_with_the_best_on_top() -> None:
     scale = levels([t.objective or 0.0 for t in trials], ACCURACY)
     picture = parallel(trials, setting_axes(SPACE, trials), ACCURACY, scale)
     assert picture
-    lines = drawn(picture.svg, "trial")
+    lines = marks(picture.svg, "trial")
     best = best_of(trials, ACCURACY)
     assert best
     title = lines[-1].find("title")
@@ -344,7 +381,7 @@ def test_slices_place_every_trial_and_tell_which_cannot_be_placed() -> None:
     rate, batch, augment = slices(trials, setting_axes(SPACE, trials), ACCURACY, scale)
     assert rate.note == "2 trials with no place on this scale: null, no value."
     assert rate.scale == "logarithmic scale"
-    assert [len(drawn(chart.svg, "dot")) for chart in (rate, batch, augment)] == [8, 10, 10]
+    assert [len(marks(chart.svg, "dot")) for chart in (rate, batch, augment)] == [8, 10, 10]
     assert batch.note == augment.note == ""
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ import torch
 from holding import hold
 from sagelight.config.compose import compose
 from sagelight.config.resolve import Machine, resolve
-from sagelight.config.save import save
+from sagelight.config.save import save, saved_digest
 from sagelight.config.schema import Config
 from sagelight.errors import RunError
 from sagelight.processes import Processes
+from sagelight.training import run as run_module
 from sagelight.training.checkpoints import read_checkpoint
 from sagelight.training.prepare import Prepared, prepare, write_files
 from sagelight.training.run import Run, choose_run, locked, point_latest
@@ -77,6 +79,24 @@ def test_what_a_machine_has_decided_for_a_run_is_not_decided_again(
     other, typed = prepared(False, "trainer.precision=32-true")
     assert typed.run.folder != first.run.folder
     assert other.trainer.precision == "32-true"
+
+
+def test_of_many_runs_only_those_of_the_same_photos_that_are_unfinished_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, read = resolved(), []
+    for number in range(5):
+        leave_run(Path(f"runs/digits/finished-{number}"), config, finished=True)
+        leave_run(Path(f"runs/digits/other-{number}"), config, fingerprint="other photos")
+    leave_run(Path("runs/digits/2026-01-01"), config)
+
+    def counted(folder: Path, but: Collection[str]) -> str | None:
+        read.append(folder.name)
+        return saved_digest(folder, but)
+
+    monkeypatch.setattr(run_module, "saved_digest", counted)
+    assert choose_run(config, True, "f").folder == Path("runs/digits/2026-01-01")
+    assert read == ["2026-01-01"]
 
 
 def test_run_without_a_checkpoint_yet_starts_again_in_its_own_folder() -> None:

@@ -46,6 +46,7 @@ answers one image a request (`image/jpeg`, `image/png`, ...) in JSON or CSV.
 """
 
 FEW_PHOTOS = 30
+NAMED_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,10 @@ def _limits(facts: CardFacts) -> str:
     measured = facts.evaluation.per_class if facts.evaluation else []
     few = [row for row in measured if row.support < FEW_PHOTOS]
     if few:
-        names = ", ".join(f"{_plain(row.label)} ({row.support})" for row in few)
+        few.sort(key=lambda row: row.support)
+        names = ", ".join(f"{_plain(row.label)} ({row.support})" for row in few[:NAMED_CLASSES])
+        if len(few) > NAMED_CLASSES:
+            names += f" and {len(few) - NAMED_CLASSES:,} more"
         lines.append(
             f"Figures of classes with fewer than {FEW_PHOTOS} {facts.split} photos are rough: "
             f"{names}."

@@ -149,14 +149,20 @@ def _brief(problem: Problem) -> str:
 
 
 def _same_bytes(root: Path, photos: list[Photo], facts: list[Facts]) -> list[list[Photo]]:
-    alike: dict[tuple[int, bytes, str], list[Photo]] = defaultdict(list)
-    for photo, fact in zip(photos, facts, strict=True):
+    alike: dict[tuple[int, bytes, str], list[int]] = defaultdict(list)
+    for at, fact in enumerate(facts):
         if fact.tail:
-            alike[fact.size, fact.tail, fact.digest].append(photo)
+            alike[fact.size, fact.tail, fact.digest].append(at)
+    again = [at for group_ in alike.values() if len(group_) > 1 for at in group_]
+    if not again:
+        return []
+
+    def digest(at: int) -> str:
+        return facts[at].digest or content_digest(root / photos[at][1].path)
+
     same: dict[str, list[Photo]] = defaultdict(list)
-    for (_, _, digest), group_ in alike.items():
-        for photo in group_ if len(group_) > 1 else []:
-            same[digest or content_digest(root / photo[1].path)].append(photo)
+    for at, found in zip(again, spread(digest, again, "Comparing photos"), strict=True):
+        same[found].append(photos[at])
     return [group_ for group_ in same.values() if len(group_) > 1]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sagelight.data.shards.archives import Room, Shards, photo_content
 from sagelight.errors import DataError
+from sagelight.progress import progress
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 SPLITS = ("train", "validation", "test")
@@ -25,7 +26,7 @@ FOLDER_NAMES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One photo: its path below the root with `/` separators, and the index of its class."""
 
@@ -129,10 +130,10 @@ def _listed(root: Path) -> tuple[set[str], list[str], dict[str, list[Sample]]]:
     labels = sorted({label for classes in found.values() for label in classes})
     targets = {label: target for target, label in enumerate(labels)}
     splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
-    for split, classes in found.items():
-        splits[split] = [
+    folders = [(split, *entry) for split, classes in found.items() for entry in classes.items()]
+    for split, label, folder in progress(folders, len(folders), "Listing photos"):
+        splits[split] += [
             Sample(path, targets[label])
-            for label, folder in classes.items()
             for path in image_paths(folder, f"{folder.relative_to(root).as_posix()}/")
         ]
     return set(found), labels, splits
@@ -240,7 +241,8 @@ def _rank(path: str, seed: int) -> bytes:
 
 def _fingerprint(root: Path, splits: dict[str, list[Sample]]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(sample.path for samples in splits.values() for sample in samples):
+    paths = sorted(sample.path for samples in splits.values() for sample in samples)
+    for path in progress(paths, len(paths), "Measuring files"):
         line = f"{path}\0{file_size(root / path)}\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()

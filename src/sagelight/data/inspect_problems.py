@@ -122,9 +122,10 @@ def _of_classes(index: ImageIndex, code: str, labels: list[str]) -> Problem:
     }[code]
     first = {s.target: s.path for split in reversed(SPLITS) for s in reversed(index.splits[split])}
     examples = code in ("class_not_in_training", "one_image_class")
-    files = [first[index.labels.index(label)] for label in labels] if examples else []
+    named = labels[:MOST_FILES] if examples else []
+    files = [first[index.labels.index(label)] for label in named]
     message = sentence.format(_listed(labels))
-    return Problem(code, severity, message, len(labels), files[:MOST_FILES])
+    return Problem(code, severity, message, len(labels), files)
 
 
 def _more_or_cut(index: ImageIndex, split: str) -> str:

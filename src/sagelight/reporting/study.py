@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from sagelight.files import write_text
 from sagelight.reporting.headline import Fact
 from sagelight.reporting.rendering import asset, render
 from sagelight.reporting.study_axis import setting_axes
+from sagelight.reporting.study_drawn import drawn, drawn_note
 from sagelight.reporting.study_importance import importances
 from sagelight.reporting.study_marks import WORDS, called
 from sagelight.reporting.study_objective import Objective, best_of, levels, scored
@@ -69,8 +70,9 @@ def _content(facts: StudyFacts, trials: Sequence[Trial]) -> dict[str, Any]:
     scale = levels([value for _, value in found], objective)
     axes = setting_axes(facts.space, trials)
     best = best_of(trials, objective)
+    shown = drawn(trials, objective)
     return {
-        "study": facts,
+        "study": replace(facts, notes=(*facts.notes, *drawn_note(shown, trials))),
         "objective": objective,
         "version": __version__,
         "style": asset("report.css", "study.css"),
@@ -81,13 +83,13 @@ def _content(facts: StudyFacts, trials: Sequence[Trial]) -> dict[str, Any]:
         "best_values": _values(best) if best else [],
         "facts": _facts(facts, trials),
         "scale_note": scale.note("trial"),
-        "history": history(trials, objective, scale),
-        "curves": trial_curves(trials, objective),
+        "history": history(trials, objective, scale, shown),
+        "curves": trial_curves(shown, objective),
         "importances": importances(trials, axes, scale),
-        "parallel": parallel(trials, axes, objective, scale),
-        "slices": slices(trials, axes, objective, scale),
+        "parallel": parallel(shown, axes, objective, scale),
+        "slices": slices(shown, axes, objective, scale),
         "columns": _columns(facts, trials),
-        "rows": _rows(facts, trials, best, objective),
+        "rows": _rows(_columns(facts, trials), shown, best, objective),
     }
 
 
@@ -128,9 +130,8 @@ def _columns(facts: StudyFacts, trials: Sequence[Trial]) -> list[str]:
 
 
 def _rows(
-    facts: StudyFacts, trials: Sequence[Trial], best: Trial | None, objective: Objective
+    names: Sequence[str], trials: Sequence[Trial], best: Trial | None, objective: Objective
 ) -> list[Row]:
-    names = _columns(facts, trials)
     return [
         Row(
             name=trial.name,

@@ -10,6 +10,8 @@ from sagelight.reporting.study_objective import Levels, scored
 from sagelight.tuning.trials import Trial
 
 FEWEST_TRIALS = 4
+# A forest tells as much from so many of tens of thousands, in a fraction of the time.
+MOST_TRIALS = 1000
 TREES = 100
 REPEATS = 10
 
@@ -44,6 +46,7 @@ def importances(trials: Sequence[Trial], axes: Sequence[SettingAxis], scale: Lev
     Scores beyond the charts' scale count as its edge: how badly a trial diverged says little.
     """
     found = scored(trials)
+    found = found[:: max(1, -(-len(found) // MOST_TRIALS))]
     goals = [scale.clip(value) for _, value in found]
     lack = _lack(goals, axes)
     if lack:

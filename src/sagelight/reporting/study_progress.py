@@ -40,8 +40,17 @@ def best_so_far(trials: Sequence[Trial], objective: Objective) -> list[float | N
     return found
 
 
-def history(trials: Sequence[Trial], objective: Objective, scale: Levels) -> Chart | None:
-    """The objective of each trial in order and the best so far; None without any score."""
+def history(
+    trials: Sequence[Trial],
+    objective: Objective,
+    scale: Levels,
+    drawn: Sequence[Trial] | None = None,
+) -> Chart | None:
+    """The objective of each trial in order and the best so far; None without any score.
+
+    Args:
+        drawn: the trials that get a mark; None for all.
+    """
     if not scored(trials):
         return None
     best = best_of(trials, objective)
@@ -55,16 +64,16 @@ def history(trials: Sequence[Trial], objective: Objective, scale: Levels) -> Cha
             "path", class_="line sofar", d=_steps(axes, numbers, best_so_far(trials, objective))
         )
     )
-    for order, trial in zip(numbers, trials, strict=True):
-        value, label = score(trial), words(trial, objective)
+    order_of = {id(trial): order for order, trial in zip(numbers, trials, strict=True)}
+    for trial in trials if drawn is None else drawn:
+        order, value, label = order_of[id(trial)], score(trial), words(trial, objective)
         if value is None:
             parts.append(cross(trial, axes.x(order), BOTTOM + STRIP, label))
         elif trial is not best:
             parts.append(dot(trial, axes.x(order), axes.y(scale.clip(value)), label, best=False))
     if best:
-        at = next(order for order, trial in zip(numbers, trials, strict=True) if trial is best)
         y = axes.y(best.objective or 0.0)
-        parts.append(dot(best, axes.x(at), y, words(best, objective), best=True))
+        parts.append(dot(best, axes.x(order_of[id(best)]), y, words(best, objective), best=True))
     title = f"{objective.metric} of each trial"
     return Chart(title, drawing(WIDTH, HEIGHT, title, _read(trials, objective), parts), "")
 

@@ -109,9 +109,10 @@ def _existing(config: Config, folder: Path, fingerprint: str, decided: Collectio
 
 def _continues(folder: Path, digest: str, fingerprint: str, decided: Collection[str]) -> bool:
     return (
+        # What is soonest known first: there may be thousands of runs.
         not Run(folder).finished
-        and saved_digest(folder, decided) == digest
         and _fingerprint(folder) == fingerprint
+        and saved_digest(folder, decided) == digest
         and not _is_locked(folder)
     )
 

@@ -7,6 +7,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,12 @@ def labels_in(aws: Aws, uri: str) -> list[str]:
         CloudError: no archive, or no bundle in it.
     """
     bucket, _, key = uri.removeprefix(S3).partition("/")
-    with explained(f"reading {uri}"):
-        body = aws.s3.get_object(Bucket=bucket, Key=key)["Body"]
     try:
-        with tarfile.open(fileobj=body, mode="r|gz") as tar:
+        with (
+            explained(f"reading {uri}"),
+            closing(aws.s3.get_object(Bucket=bucket, Key=key)["Body"]) as body,
+            tarfile.open(fileobj=body, mode="r|gz") as tar,
+        ):
             for entry in tar:
                 content = tar.extractfile(entry) if Path(entry.name) == Path(SPEC) else None
                 if content is not None:

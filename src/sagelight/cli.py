@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from sagelight.errors import ConfigError, Interrupted, SagelightError, suggestion
+from sagelight.errors import (
+    DISK_ERRORS,
+    ConfigError,
+    Interrupted,
+    SagelightError,
+    disk_message,
+    suggestion,
+)
 from sagelight.processes import collect_rarely
 from sagelight.secrets import masked
 
@@ -157,6 +164,11 @@ def guarded(command: Callable[[], None]) -> int:
         # The reader of our output, such as `head`, has gone.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(f"error: {disk_message(error)}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+# What a full disk says, one that may not be written, or one that is failing.
+DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class SagelightError(Exception):
@@ -60,6 +73,16 @@ def suggestion(word: str, known: Iterable[str]) -> str:
         return ""
     listed = near[0] if len(near) == 1 else ", ".join(near[:-1]) + " or " + near[-1]
     return f" Did you mean {listed}?"
+
+
+def disk_message(error: OSError) -> str:
+    """What a disk has refused, and what to do about it."""
+    where = error.filename2 or error.filename or "a file"
+    way_on = "Make room there" if error.errno in _FULL else "Let it be written"
+    return (
+        f"{where} could not be read or written: {error.strerror}. "
+        f"{way_on}, or type another folder, and repeat the same command."
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS, backend
 from sagelight.cloud.follow import PROCESSING, JobState, follow, look_up
 from sagelight.cloud.models import S3, send_model
 from sagelight.cloud.show import listed_problems
+from sagelight.cloud.starting import going_on, starting
 from sagelight.cloud.upload import ensure_bucket, upload_bytes, upload_cargo
 from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError, Interrupted
@@ -73,14 +74,15 @@ def _send(aws: Aws, plan: ClarifyPlan) -> None:
         upload_cargo(aws, bucket, cloud.prefix, plan.photos)
     key = config_uri(plan.body).removeprefix(f"{S3}{bucket}/")
     upload_bytes(aws, bucket, key, config_text(plan.analysis).encode())
-    with explained(f"starting {plan.name}"):
+    with starting(aws, plan.name, PROCESSING):
         aws.sagemaker.create_processing_job(**plan.body)
 
 
 def _followed(aws: Aws, plan: ClarifyPlan) -> JobState:
     seconds = SECONDS_BETWEEN_LOOKS[plan.settings.cloud.name]
     try:
-        return follow(aws, plan.name, seconds, (PROCESSING,))
+        with going_on(plan.name, True, _come_back(plan.name)):
+            return follow(aws, plan.name, seconds, (PROCESSING,))
     except KeyboardInterrupt as stop:
         raise Interrupted(f"{plan.name} goes on, and is paid. {_come_back(plan.name)}") from stop
 

@@ -13,7 +13,7 @@ from sagelight.cloud.endpoint_request import VARIANT
 from sagelight.cloud.endpoint_settings import CleanupSettings
 from sagelight.cloud.estate import Estate, listed, noted, survey
 from sagelight.cloud.inventory import Thing, hourly_cost, unscale, unschedule_named
-from sagelight.cloud.models import is_absent
+from sagelight.cloud.models import unless_gone
 from sagelight.cloud.place import region_of
 from sagelight.cloud.undo import DOOR
 from sagelight.errors import CloudError, ConfigError, Interrupted
@@ -70,10 +70,11 @@ def clear(aws: Aws, estate: Estate, seconds: float) -> None:
         with noted(estate.notes):
             unschedule_named(aws, name)
             print(f"deleted   schedule {name}")
-    for config in estate.configs:
-        _delete(config, aws.sagemaker.delete_endpoint_config, "EndpointConfigName")
+    # Whose models they are, only configurations know: these go last.
     for model in estate.models:
         _delete(model, aws.sagemaker.delete_model, "ModelName")
+    for config in estate.configs:
+        _delete(config, aws.sagemaker.delete_endpoint_config, "EndpointConfigName")
     for endpoint in estate.endpoints:
         try:
             wait_endpoint(aws, endpoint.name, seconds)
@@ -92,8 +93,6 @@ def remove_endpoint(aws: Aws, name: str, seconds: float = 2.0) -> None:
 
 
 def _end(aws: Aws, endpoint: Thing, seconds: float, notes: list[str]) -> None:
-    from botocore.exceptions import ClientError
-
     name = endpoint.name
     if endpoint.detail["EndpointStatus"] == "Deleting":
         return
@@ -110,25 +109,14 @@ def _end(aws: Aws, endpoint: Thing, seconds: float, notes: list[str]) -> None:
             ) from stop
     with noted(notes):
         unscale(aws, f"endpoint/{name}/variant/{VARIANT}")
-    with explained(f"deleting the endpoint {name}"):
-        try:
-            aws.sagemaker.delete_endpoint(EndpointName=name)
-        except ClientError as error:
-            if not is_absent(error):
-                raise
+    with explained(f"deleting the endpoint {name}"), unless_gone():
+        aws.sagemaker.delete_endpoint(EndpointName=name)
     print(f"deleted   endpoint {name} ({hourly_cost(endpoint)})", flush=True)
 
 
 def _delete(thing: Thing, delete: Callable[..., object], key: str) -> None:
-    from botocore.exceptions import ClientError
-
-    with explained(f"deleting the {thing.kind} {thing.name}"):
-        try:
-            delete(**{key: thing.name})
-        except ClientError as error:
-            # Somebody else was quicker.
-            if not is_absent(error):
-                raise
+    with explained(f"deleting the {thing.kind} {thing.name}"), unless_gone():
+        delete(**{key: thing.name})
     print(f"deleted   {thing.kind} {thing.name}")
 
 

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+from sagelight.cloud.answers import BUSY, careful, clock_off, error_code, is_unsure
 from sagelight.cloud.extra import require_aws
 from sagelight.cloud.settings import CloudSettings
 from sagelight.errors import CloudError
+
+__all__ = ["ATTEMPTS", "FORBIDDEN", "Aws", "error_code", "explained"]
 
 ATTEMPTS = 8
 _SECONDS = 30
@@ -23,9 +26,10 @@ _UNKNOWN_KEY = (
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
 )
-_BUSY = ("ThrottlingException", "Throttling", "ServiceUnavailable", "ModelNotReadyException")
 _FEWER_JOBS = "another cloud.instance_type or fewer hpo.max_parallel_jobs"
-_FORBIDDEN = ("AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation")
+# How botocore begins to say what else went wrong on the line.
+_WRAPPED = "An HTTP Client raised an unhandled exception: "
+FORBIDDEN = ("AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation")
 
 
 class Aws:
@@ -53,14 +57,14 @@ class Aws:
         )
 
         def client(service: str) -> Any:
-            return session.client(service, endpoint_url=cloud.endpoint_url, config=config)
+            return careful(session.client(service, endpoint_url=cloud.endpoint_url, config=config))
 
         def patient(service: str) -> Any:
             # An answer of an endpoint may take 60 s, and is then not asked for again and again.
             asking = config.merge(
                 Config(read_timeout=_ANSWER_SECONDS, retries={"mode": "standard"})
             )
-            return session.client(service, endpoint_url=cloud.endpoint_url, config=asking)
+            return careful(session.client(service, endpoint_url=cloud.endpoint_url, config=asking))
 
         self._client, self._patient = client, patient
 
@@ -95,12 +99,6 @@ class Aws:
         return self._client("application-autoscaling")
 
 
-def error_code(error: Exception) -> str:
-    """AWS's code of a ClientError, or an empty text."""
-    response = getattr(error, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
-
-
 @contextmanager
 def explained(doing: str, quota: str = _FEWER_JOBS) -> Iterator[None]:
     """Turn what AWS refuses into one message.
@@ -112,16 +110,30 @@ def explained(doing: str, quota: str = _FEWER_JOBS) -> Iterator[None]:
     Raises:
         CloudError: what happened, why, and what to type.
     """
+    from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
-    except ClientError as error:
-        raise CloudError(
-            f"{doing} was refused: {_said(error)}. {_advice(error, quota)}".strip()
-        ) from error
-    except BotoCoreError as error:
-        raise CloudError(f"{doing} failed: {_offline(error)}") from error
+    except (ClientError, BotoCoreError, Boto3Error, ResponseParserError) as error:
+        cause = _beneath(error)
+        if isinstance(cause, ClientError):
+            said = f"was refused: {_said(cause)}. {_advice(cause, quota)}".strip()
+        else:
+            said = f"failed: {_offline(cause)}"
+        raise CloudError(f"{doing} {said}") from cause
+
+
+def _beneath(error: Exception) -> Exception:
+    """The error of the service or of the line below what boto3's transfers make of it."""
+    from boto3.exceptions import RetriesExceededError, S3UploadFailedError
+
+    if isinstance(error, RetriesExceededError):
+        found = error.last_exception
+    else:
+        found = error.__context__ if isinstance(error, S3UploadFailedError) else error
+    return found if isinstance(found, Exception) else error
 
 
 def _said(error: Any) -> str:
@@ -131,6 +143,11 @@ def _said(error: Any) -> str:
 
 def _advice(error: Any, quota: str) -> str:
     code, message = error_code(error), str(error).lower()
+    off = clock_off(error)
+    if off:
+        return f"This machine's clock is {off} AWS's. Set it, then repeat the same command."
+    if code == "RequestTimeTooSkewed" or "signature expired" in message:
+        return "This machine's clock is wrong. Set it, then repeat the same command."
     if code in _EXPIRED:
         return "Your credentials have expired. Type aws sso login, or fetch new keys."
     if code in _UNKNOWN_KEY:
@@ -144,9 +161,9 @@ def _advice(error: Any, quota: str) -> str:
         return "The bucket lies in another region. Type cloud.region=ITS_REGION or another cloud.bucket."
     if code in ("NoSuchBucket", "404"):
         return "Type cloud.bucket=NAME of a bucket that exists."
-    if code in _FORBIDDEN:
+    if code in FORBIDDEN:
         return "Your credentials may not do that. Type another cloud.bucket or cloud.role, or ask who manages them."
-    if code in _BUSY:
+    if code in BUSY or (code != "ModelError" and is_unsure(error)):
         return "Wait a little, then repeat the same command."
     if code == "ModelError":
         return "The endpoint's own container refused it; its log is in /aws/sagemaker/Endpoints."
@@ -168,4 +185,5 @@ def _offline(error: Exception) -> str:
         return "your AWS login has expired. Type aws sso login."
     if name == "ProfileNotFound":
         return f"{error}. Type aws configure list-profiles."
-    return f"{error}. Repeat the same command; what was uploaded stays."
+    said = str(error).removeprefix(_WRAPPED).rstrip(".")
+    return f"{said}. Repeat the same command; what was uploaded stays."

@@ -21,6 +21,7 @@ from sagelight.cloud.results import (
 )
 from sagelight.cloud.settings import CloudSettings
 from sagelight.cloud.show import described, listed_problems, request_json
+from sagelight.cloud.starting import going_on
 from sagelight.cloud.submit import send
 from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError, ConfigError, Interrupted
@@ -198,7 +199,8 @@ def _refuse_failed(state: JobState, advice: str) -> None:
 
 def _followed(aws: Aws, name: str, cloud: CloudSettings) -> JobState:
     try:
-        return follow(aws, name, SECONDS_BETWEEN_LOOKS[cloud.name])
+        with going_on(name, cloud.name == "aws", _come_back(name)):
+            return follow(aws, name, SECONDS_BETWEEN_LOOKS[cloud.name])
     except KeyboardInterrupt as stop:
         raise Interrupted(f"{name} goes on. {_come_back(name)}") from stop
 

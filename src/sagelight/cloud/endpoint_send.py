@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from sagelight.cloud.answers import is_unsure
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS
 from sagelight.cloud.endpoint_follow import (
@@ -36,7 +37,7 @@ from sagelight.cloud.inventory import (
     unscale,
     unschedule,
 )
-from sagelight.cloud.models import send_model, settled
+from sagelight.cloud.models import send_model, settled, unless_made
 from sagelight.cloud.request import OURS
 from sagelight.cloud.undo import DOOR, Undo
 from sagelight.errors import CloudError, Interrupted
@@ -124,7 +125,7 @@ def _send_parts(aws: Aws, plan: DeployPlan, undo: Undo) -> None:
     config = body["EndpointConfigName"]
     if config_is_there(aws, config):
         return
-    with explained(f"creating the configuration {config}", QUOTA):
+    with explained(f"creating the configuration {config}", QUOTA), unless_made():
         aws.sagemaker.create_endpoint_config(**body)
     undo.add(
         f"the configuration {config}",
@@ -138,27 +139,48 @@ def _send_parts(aws: Aws, plan: DeployPlan, undo: Undo) -> None:
 
 
 def _create(aws: Aws, plan: DeployPlan, undo: Undo) -> None:
-    from botocore.exceptions import ClientError
-
     name, config = plan.wish.endpoint, plan.config["EndpointConfigName"]
     undo.costly = name
-    with explained(f"creating the endpoint {name}", QUOTA):
-        try:
+    try:
+        with explained(f"creating the endpoint {name}", QUOTA):
             aws.sagemaker.create_endpoint(**endpoint_body(plan.wish, config))
-        except ClientError as error:
-            # An answer that was lost on the line: it was created after all.
-            found = look_up_endpoint(aws, name)
-            if found is None or found.config != config or "already exist" not in str(error):
-                raise
+    except CloudError as error:
+        lost = "already exist" in str(error) or is_unsure(error.__cause__)
+        if not lost:
+            raise
+        found = _seen(aws, name)
+        if found is None:
+            # What it is made of must stay for as long as it may be there.
+            undo.steps.clear()
+            raise CloudError(
+                f"{error} {name} may be there all the same, and be paid: the same command finds it, "
+                f"and {DOOR} cleanup endpoint={name} removes it."
+            ) from error
+        if found.config != config:
+            raise
     undo.add(f"the endpoint {name}", lambda: aws.sagemaker.delete_endpoint(EndpointName=name))
+
+
+def _seen(aws: Aws, name: str) -> EndpointState | None:
+    """The endpoint, after an answer about it was lost; None where it cannot be seen."""
+    try:
+        return look_up_endpoint(aws, name)
+    except CloudError:
+        return None
 
 
 def _update(aws: Aws, plan: DeployPlan) -> None:
     name, config = plan.wish.endpoint, plan.config["EndpointConfigName"]
     # AWS refuses to change the machines of what it scales.
     unscale(aws, plan.wish.resource)
-    with explained(f"updating the endpoint {name}", QUOTA):
-        aws.sagemaker.update_endpoint(**update_body(plan.wish, config))
+    try:
+        with explained(f"updating the endpoint {name}", QUOTA):
+            aws.sagemaker.update_endpoint(**update_body(plan.wish, config))
+    except CloudError as error:
+        found = _seen(aws, name)
+        lost = "in-progress" in str(error) or is_unsure(error.__cause__)
+        if not lost or found is None or found.config != config:
+            raise
     print(f"{name} goes on answering with what it has until the new is in service")
 
 

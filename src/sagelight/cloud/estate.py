@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sagelight.cloud.client import Aws
+from sagelight.cloud.client import FORBIDDEN, Aws, error_code
 from sagelight.cloud.endpoint_follow import look_up_endpoint
 from sagelight.cloud.endpoint_request import ENDPOINT_TAG, schedule_name
 from sagelight.cloud.endpoint_settings import CleanupSettings
@@ -54,7 +54,8 @@ def survey(aws: Aws, settings: CleanupSettings) -> Estate:
     every = Estate(endpoints(aws), configs(aws), models(aws), [], [], notes)
     with noted(notes):
         every.schedules = schedules(aws)
-    with noted(notes):
+    # They are paid: only who may not look is told nothing of them.
+    with noted(notes, FORBIDDEN):
         every.jobs = running_jobs(aws) if settings.all else []
     if settings.all:
         return every
@@ -87,11 +88,13 @@ def listed(estate: Estate) -> list[str]:
 
 
 @contextmanager
-def noted(notes: list[str]) -> Iterator[None]:
-    """What only tidies up may be forbidden; that is said, and the rest goes on."""
+def noted(notes: list[str], codes: tuple[str, ...] | None = None) -> Iterator[None]:
+    """What only tidies up may fail, or be refused with one of these codes; that is said, and the rest goes on."""
     try:
         yield
     except CloudError as error:
+        if codes is not None and error_code(error.__cause__) not in codes:
+            raise
         notes.append(f"note: {error}")
 
 

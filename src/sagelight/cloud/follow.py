@@ -12,6 +12,7 @@ from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.errors import CloudError
 
 ENDED = ("Completed", "Failed", "Stopped")
+STOPPING = "Stopping"
 TRAINING, TUNING, TRANSFORM, PROCESSING = "training", "tuning", "transform", "processing"
 LEARNING = (TRAINING, TUNING)
 KINDS = (*LEARNING, TRANSFORM, PROCESSING)

@@ -9,9 +9,11 @@ from typing import Any
 
 from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.follow import (
+    ENDED,
     KINDS,
     LOG_GROUPS,
     PROCESSING,
+    STOPPING,
     TRAINING,
     TRANSFORM,
     TUNING,
@@ -105,8 +107,13 @@ def run_stop(settings: JobSettings) -> None:
     if state.ended:
         print(f"{name} has ended already: {state.doing}")
         return
-    with explained(f"stopping {name}"):
-        _STOP[state.kind](aws.sagemaker, name)
+    try:
+        with explained(f"stopping {name}"):
+            _STOP[state.kind](aws.sagemaker, name)
+    except CloudError:
+        # An earlier request, whose answer was lost, may have been heard.
+        if find_job(aws, name, (state.kind,)).status not in (STOPPING, *ENDED):
+            raise
     print(f"{name} is stopping")
 
 

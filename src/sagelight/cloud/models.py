@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -214,9 +215,33 @@ def send_model(aws: Aws, plan: ModelPlan, cloud: CloudSettings) -> bool:
         upload_once(aws, place.bucket, key, plan.packed.archive)
     if _model_is_there(aws, plan.name):
         return False
-    with explained(f"creating the model {plan.name}"):
+    with explained(f"creating the model {plan.name}"), unless_made():
         aws.sagemaker.create_model(**plan.body)
     return True
+
+
+@contextmanager
+def unless_made() -> Iterator[None]:
+    """Create what has its name from its content: that it is there already is as good, and so is a lost answer."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if "already exist" not in str(error):
+            raise
+
+
+@contextmanager
+def unless_gone() -> Iterator[None]:
+    """Delete what somebody else may have deleted meanwhile, or an earlier request whose answer was lost."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if not is_absent(error):
+            raise
 
 
 def is_absent(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sagelight.cloud.answers import careful
 from sagelight.cloud.client import ATTEMPTS, error_code, explained
 from sagelight.errors import CloudError
 
@@ -81,13 +82,8 @@ class Objects:
         Raises:
             CloudError: the bucket refuses it, or the line keeps breaking.
         """
-        from boto3.exceptions import S3UploadFailedError
-
         with explained(f"uploading {self.uri}/{name}"):
-            try:
-                self._client.upload_file(str(path), self._bucket, self._key(name))
-            except S3UploadFailedError as error:
-                raise (error.__context__ or error) from error
+            self._client.upload_file(str(path), self._bucket, self._key(name))
 
     def download(self, name: str, path: Path) -> None:
         """Write an object to a file.
@@ -114,7 +110,7 @@ class Objects:
         from botocore.config import Config
 
         retries = {"total_max_attempts": ATTEMPTS, "mode": "adaptive"}
-        return boto3.session.Session().client("s3", config=Config(retries=retries))
+        return careful(boto3.session.Session().client("s3", config=Config(retries=retries)))
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name

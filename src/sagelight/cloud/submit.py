@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
-from sagelight.cloud.client import Aws, explained
+from sagelight.cloud.client import Aws
 from sagelight.cloud.data import Cargo, LocalFile
-from sagelight.cloud.follow import look_up
+from sagelight.cloud.follow import TRAINING, TUNING, look_up
 from sagelight.cloud.ledger import note_sent
 from sagelight.cloud.plan import Plan, static_hyperparameters, torchvision_key
 from sagelight.cloud.request import TRAINING_JOB
+from sagelight.cloud.starting import starting
 from sagelight.cloud.upload import ensure_bucket, is_there, upload_bytes, upload_cargo
 from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError
@@ -36,8 +37,9 @@ def send(aws: Aws, plan: Plan) -> None:
         print(f"{name} is there already: {known.doing}")
         return
     _upload(aws, plan)
-    with explained(f"starting {name}"):
-        if plan.request.operation == TRAINING_JOB:
+    kind = TRAINING if plan.request.operation == TRAINING_JOB else TUNING
+    with starting(aws, name, kind):
+        if kind == TRAINING:
             aws.sagemaker.create_training_job(**plan.request.body)
         else:
             aws.sagemaker.create_hyper_parameter_tuning_job(**plan.request.body)

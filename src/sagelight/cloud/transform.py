@@ -10,6 +10,7 @@ from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS, backend
 from sagelight.cloud.follow import LOG_GROUPS, TRANSFORM, JobState, LogTail, follow, look_up
 from sagelight.cloud.models import send_model
 from sagelight.cloud.show import listed_problems
+from sagelight.cloud.starting import going_on, starting
 from sagelight.cloud.transform_manifest import S3
 from sagelight.cloud.transform_plan import TransformPlan, plan_transform, settled_plan
 from sagelight.cloud.transform_results import collect
@@ -79,19 +80,22 @@ def _send(aws: Aws, plan: TransformPlan) -> None:
     if plan.manifest is not None:
         text, uri = plan.manifest
         upload_bytes(aws, place.bucket, uri.removeprefix(f"{S3}{place.bucket}/"), text.encode())
-    with explained(f"starting {plan.name}"):
+    with starting(aws, plan.name, TRANSFORM):
         aws.sagemaker.create_transform_job(**plan.body)
 
 
 def _followed(aws: Aws, plan: TransformPlan, rehearsed: bool) -> JobState:
     cloud = plan.settings.cloud
+    paid = cloud.name == "aws"
     try:
-        return follow(aws, plan.name, SECONDS_BETWEEN_LOOKS[cloud.name], (TRANSFORM,))
+        with going_on(plan.name, paid, _come_back(plan.name)):
+            return follow(aws, plan.name, SECONDS_BETWEEN_LOOKS[cloud.name], (TRANSFORM,))
     except KeyboardInterrupt as stop:
         if rehearsed:
             raise Interrupted("the rehearsal is over, and its job with it.") from stop
-        paid = ", and is paid" if cloud.name == "aws" else ""
-        raise Interrupted(f"{plan.name} goes on{paid}. {_come_back(plan.name)}") from stop
+        raise Interrupted(
+            f"{plan.name} goes on{', and is paid' * paid}. {_come_back(plan.name)}"
+        ) from stop
 
 
 def _close(aws: Aws, plan: TransformPlan, state: JobState) -> None:

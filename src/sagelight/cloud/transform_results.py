@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -81,10 +82,12 @@ def labels_in(aws: Aws, uri: str) -> list[str]:
         CloudError: no archive, or no bundle in it.
     """
     bucket, _, key = uri.removeprefix(S3).partition("/")
-    with explained(f"reading {uri}"):
-        body = aws.s3.get_object(Bucket=bucket, Key=key)["Body"]
     try:
-        content = read_member(body, SPEC, MOST_SPEC)
+        with (
+            explained(f"reading {uri}"),
+            closing(aws.s3.get_object(Bucket=bucket, Key=key)["Body"]) as body,
+        ):
+            content = read_member(body, SPEC, MOST_SPEC)
         if content is not None:
             return BundleSpec.from_dict(json.loads(content)).labels
     except (ArchiveError, OSError, ValueError, KeyError, TypeError) as error:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sagelight.cloud.client import explained
+from sagelight.cloud.models import unless_gone
 from sagelight.errors import CloudError, Interrupted
 
 DOOR = "python launch/sagemaker.py"
@@ -45,7 +46,7 @@ class Undo:
         while self.steps:
             what, step = self.steps.pop()
             try:
-                with explained(f"removing {what}"):
+                with explained(f"removing {what}"), unless_gone():
                     step()
             except CloudError as error:
                 print(f"{what} stays: {error} Type {DOOR} cleanup all=true.", file=sys.stderr)

@@ -172,9 +172,10 @@ class TrainingJob:
         self._enter("Uploading")
         output = self.request["OutputDataConfig"]["S3OutputPath"].rstrip("/")
         for name, folder in (("output.tar.gz", "output/data"), ("model.tar.gz", "model")):
-            self.model_uri = f"{output}/{self.name}/output/{name}"
+            uri = f"{output}/{self.name}/output/{name}"
             files = (found for each in machines for found in each.results(folder))
-            machines[0].upload(self.model_uri, files)
+            machines[0].upload(uri, files)
+        self.model_uri = uri
         states = {
             "completed": ("Completed", "Completed"),
             "stopped": ("Stopped", "Stopped"),

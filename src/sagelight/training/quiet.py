@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sagelight.errors import RunError
+from sagelight.errors import DISK_ERRORS, RunError
 from sagelight.training.run import Run
 
 
@@ -18,7 +17,7 @@ def explained(run: Run) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno not in DISK_ERRORS:
             raise
         safe = run.folder / "checkpoints" / "last.ckpt"
         kept = f"{safe} is whole" if safe.is_file() else "no epoch was finished yet"
@@ -43,7 +42,6 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 _EXPECTED_WARNINGS = (
     # data.num_workers was chosen, by the person or by `auto`.
     r".*does not have many workers.*",

@@ -9,6 +9,13 @@ from sagelight.cloud.processes import in_words, of_machine, started_by_container
 from sagelight.cloud.request import build_request
 from sagelight.cloud.rules import broken_rules, combinations
 
+ISOLATED = [
+    "cloud.image=own",
+    "cloud.isolated=true",
+    "cloud.subnets=[subnet-1]",
+    "cloud.security_groups=[sg-1]",
+]
+
 
 @pytest.mark.parametrize(
     ("words", "part"),
@@ -24,6 +31,8 @@ from sagelight.cloud.rules import broken_rules, combinations
         ),
         (["cloud.subnets=[subnet-1]"], "a VPC needs both"),
         (["cloud.network_isolation=true"], "Type cloud.image=URI of an image that holds"),
+        (["cloud.isolated=true"], "cloud.isolated=true: AWS's image installs"),
+        (["cloud.isolated=true"], "Type cloud.subnets=[...] and cloud.security_groups=[...]"),
         (["cloud.tags=[team]"], "cloud.tags: team is no KEY=VALUE"),
         (
             ["cloud.instance_count=2", "data.batch_size=3"],
@@ -104,7 +113,13 @@ def test_a_study_inside_a_job_starts_the_processes_of_its_trials_itself() -> Non
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["hpo=true"], ["cloud.spot=true"], ["cloud.image=own", "cloud.network_isolation=true"]],
+    [
+        [],
+        ["hpo=true"],
+        ["cloud.spot=true"],
+        ["cloud.image=own", "cloud.network_isolation=true"],
+        ISOLATED,
+    ],
 )
 def test_what_is_right_breaks_no_rule(words: list[str]) -> None:
     assert broken_rules(study(*words), 5, 1, 1000) == []

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from sagelight.cloud import shards
+from sagelight.cloud.bucket import ensure_bucket
 from sagelight.cloud.client import Aws
 from sagelight.cloud.data import Cargo, LocalFile
 from sagelight.cloud.settings import CloudSettings
-from sagelight.cloud.upload import ensure_bucket, upload_cargo
+from sagelight.cloud.upload import upload_cargo
 from sagelight.errors import CloudError
 from sagelight.rehearsal.server import HOST, REGION, Rehearsal, rehearsal
 
@@ -75,7 +76,7 @@ def test_every_third_connection_may_drop(
     monkeypatch.setattr(shards, "SHARD_BYTES", 10_000)
     port, dropped = proxy(int(running.url.rsplit(":", 1)[1]), drop=3)
     aws = connect(port)
-    ensure_bucket(aws, BUCKET, REGION, ours=True)
+    ensure_bucket(aws, BUCKET, "p", REGION, ours=True)
     sent = upload_cargo(aws, BUCKET, "p", cargo(tmp_path, 24))
     assert dropped
     straight = connect(int(running.url.rsplit(":", 1)[1]))
@@ -90,7 +91,7 @@ def test_an_interrupted_upload_sends_the_rest_only(
 ) -> None:
     monkeypatch.setattr(shards, "SHARD_BYTES", 10_000)
     aws = connect(int(running.url.rsplit(":", 1)[1]))
-    ensure_bucket(aws, "rest", REGION, ours=True)
+    ensure_bucket(aws, "rest", "p", REGION, ours=True)
     whole = upload_cargo(aws, "rest", "p", cargo(tmp_path, 8))
     first = aws.s3.list_objects_v2(Bucket="rest")["Contents"][0]
     aws.s3.delete_object(Bucket="rest", Key=first["Key"])

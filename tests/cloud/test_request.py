@@ -30,6 +30,12 @@ WALLED = [
     "cloud.keep_alive_seconds=600",
     "cloud.retries=2",
 ]
+ISOLATED = [
+    "cloud.isolated=true",
+    "cloud.subnets=[subnet-0a1b]",
+    "cloud.security_groups=[sg-0a1b]",
+    "cloud.image=111122223333.dkr.ecr.eu-west-1.amazonaws.com/sagelight-training:1",
+]
 DEBUGGER = [
     "debugger.cloud=true",
     "debugger.rules=[]",
@@ -43,10 +49,17 @@ REQUESTS = {
     "train-spot": SPOT,
     "train-multi-node": MULTI_NODE,
     "train-walled": WALLED,
+    "train-isolated": ISOLATED,
     "train-debugger": DEBUGGER,
     "hpo-bayesian": [*HPO, "hpo.early_stopping=true", "hpo.patience=5", "hpo.until_converged=true"],
     "hpo-random": [*HPO, "hpo.strategy=random", "seed=7", "hpo.target=0.95", *SPOT],
     "hpo-hyperband": [*HPO, "hpo.strategy=hyperband", "trainer.max_epochs=9", "hpo.min_epochs=2"],
+    "hpo-isolated": [
+        *HPO,
+        *ISOLATED,
+        "cloud.kms_key=alias/photos",
+        "cloud.instance_type=ml.m5.xlarge",
+    ],
     "hpo-grid": [*HPO, "hpo.strategy=grid", "optimizer.lr=0.001,0.01"],
     "hpo-warm-start": [*HPO, "hpo.warm_start=[earlier-job]", "hpo.metric=val/loss"],
 }

@@ -39,6 +39,13 @@ GRID = {"hpo.strategy": "grid"}
 SPOT = {"cloud.spot": True, "cloud.max_runtime_seconds": 60}
 WALLED = {"cloud.network_isolation": True}
 
+ISOLATED = [
+    "cloud.image=own",
+    "cloud.isolated=true",
+    "cloud.subnets=[subnet-1]",
+    "cloud.security_groups=[sg-1]",
+]
+
 
 @pytest.mark.parametrize(
     ("settings", "dimensions", "sentence"),
@@ -53,6 +60,7 @@ WALLED = {"cloud.network_isolation": True}
         ({"cloud.subnets": ["subnet-1"], "cloud.security_groups": ["sg-1"]}, (), ""),
         (WALLED, (), "cloud.network_isolation=true: AWS's image installs our requirements from the network when the job starts. Type cloud.image=URI of an image that holds requirements/train.txt"),
         (WALLED | {"cloud.image": "own"}, (), ""),
+        ({"cloud.isolated": True, "cloud.image": "own"}, (), "cloud.isolated=true keeps jobs in a VPC of yours, with a gateway endpoint for S3. Type cloud.subnets=[...] and cloud.security_groups=[...], or cloud.network_isolation=true alone"),
         ({"cloud.tags": ["team"]}, (), "cloud.tags: team is no KEY=VALUE"),
         ({"cloud.tags": ["team=vision"], "cloud.environment": ["TZ=UTC"]}, (), ""),
         ({"cloud.environment": ["TZ"]}, (), "cloud.environment: TZ is no KEY=VALUE"),
@@ -186,7 +194,13 @@ def test_a_study_inside_a_job_starts_the_processes_of_its_trials_itself() -> Non
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["hpo=true"], ["cloud.spot=true"]],
+    [
+        [],
+        ["hpo=true"],
+        ["cloud.spot=true"],
+        ["cloud.image=own", "cloud.network_isolation=true"],
+        ISOLATED,
+    ],
 )
 def test_what_is_right_breaks_no_rule(words: list[str]) -> None:
     assert broken_rules(study(*words), 5, 1, 1000) == []

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sagelight.archives import inside
+from sagelight.cloud.bucket import ensure_bucket
 from sagelight.cloud.clarify_plan import ClarifyPlan, plan_clarify, settled_plan
 from sagelight.cloud.clarify_request import config_text, config_uri, results_uri
 from sagelight.cloud.clarify_settings import ClarifySettings
@@ -18,7 +19,7 @@ from sagelight.cloud.follow import PROCESSING, JobState, follow, look_up
 from sagelight.cloud.models import S3, send_model
 from sagelight.cloud.show import listed_problems
 from sagelight.cloud.starting import going_on, starting
-from sagelight.cloud.upload import ensure_bucket, upload_bytes, upload_cargo
+from sagelight.cloud.upload import upload_bytes, upload_cargo
 from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError, Interrupted
 from sagelight.progress import progress
@@ -67,7 +68,7 @@ def _send(aws: Aws, plan: ClarifyPlan) -> None:
         print(f"{plan.name} is there already: {known.doing}")
         return
     cloud, bucket = plan.settings.cloud, plan.place.bucket
-    ensure_bucket(aws, bucket, plan.place.region, ours=cloud.bucket == AUTO)
+    ensure_bucket(aws, bucket, cloud.prefix, plan.place.region, ours=cloud.bucket == AUTO)
     if plan.model is not None:
         send_model(aws, plan.model, cloud)
     if plan.photos is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sagelight.cloud.clarify_settings import ClarifySettings
 from sagelight.cloud.models import S3, name_of
-from sagelight.cloud.request import Place, tags_of, vpc_of
+from sagelight.cloud.request import Place, disk_key, tags_of, vpc_of
 from sagelight.cloud.rules import cloud_problems, pair_problems
 
 PROCESSING_JOB = "CreateProcessingJob"
@@ -127,10 +127,11 @@ def ceiling_hours(settings: ClarifySettings) -> tuple[float, float]:
 
 def broken_rules(settings: ClarifySettings, source: str, results: str) -> Iterator[str]:
     """Every documented rule that the job breaks, each with what to type."""
-    if settings.cloud.network_isolation:
+    if settings.cloud.has_no_network:
+        switch = settings.cloud.isolation
         yield (
-            "cloud.network_isolation=true: Clarify asks the model over the network. "
-            "Type cloud.network_isolation=false"
+            f"{switch}: Clarify asks the model over the network. "
+            f"Type {switch.replace('true', 'false')}"
         )
     if results.startswith(source if source.endswith("/") else f"{source}/"):
         yield (
@@ -157,8 +158,9 @@ def _machine(settings: ClarifySettings) -> dict[str, Any]:
         "InstanceType": settings.instance_type,
         "VolumeSizeInGB": settings.volume_gb,
     }
-    if settings.cloud.kms_key:
-        machine["VolumeKmsKeyId"] = settings.cloud.kms_key
+    disk = disk_key(settings.cloud, settings.instance_type)
+    if disk:
+        machine["VolumeKmsKeyId"] = disk
     return machine
 
 

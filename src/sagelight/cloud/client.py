@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+from sagelight import __version__
 from sagelight.cloud.answers import BUSY, careful, clock_off, error_code, is_unsure
 from sagelight.cloud.extra import require_aws
 from sagelight.cloud.settings import CloudSettings
@@ -15,6 +17,9 @@ from sagelight.errors import CloudError
 __all__ = ["ATTEMPTS", "FORBIDDEN", "Aws", "error_code", "explained"]
 
 ATTEMPTS = 8
+# In the records of AWS every call of this project says so.
+AGENT = f"sagelight/{__version__}"
+_DEFAULT_BUCKET = re.compile(r"sagemaker-[a-z0-9-]+-(\d{12})")
 _SECONDS = 30
 _ANSWER_SECONDS = 70
 # The rehearsal asks for a key and takes any.
@@ -53,6 +58,7 @@ class Aws:
             connect_timeout=_SECONDS,
             read_timeout=_SECONDS,
             max_pool_connections=32,
+            user_agent_extra=AGENT,
             s3={"addressing_style": "path"} if cloud.endpoint_url else None,
         )
 
@@ -67,6 +73,7 @@ class Aws:
             return careful(session.client(service, endpoint_url=cloud.endpoint_url, config=asking))
 
         self._client, self._patient = client, patient
+        self.kms_key = cloud.kms_key
 
     @cached_property
     def sagemaker(self) -> Any:
@@ -76,7 +83,7 @@ class Aws:
     @cached_property
     def s3(self) -> Any:
         """Buckets."""
-        return self._client("s3")
+        return guarded(self._client("s3"), self.kms_key)
 
     @cached_property
     def logs(self) -> Any:
@@ -97,6 +104,23 @@ class Aws:
     def scaling(self) -> Any:
         """Application Auto Scaling."""
         return self._client("application-autoscaling")
+
+
+def guarded(s3: Any, kms_key: str | None = None) -> Any:
+    """An S3 client whose every call names the owner of an account's default bucket, and the key of what it puts.
+
+    The name of such a bucket can be guessed, and somebody else may have taken it before the account did.
+    """
+
+    def complete(params: dict[str, Any], model: Any, **_: Any) -> None:
+        owner = _DEFAULT_BUCKET.fullmatch(str(params.get("Bucket", "")))
+        if owner and "ExpectedBucketOwner" in model.input_shape.members:
+            params.setdefault("ExpectedBucketOwner", owner.group(1))
+        if kms_key and model.name in ("PutObject", "CreateMultipartUpload"):
+            params |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
+
+    s3.meta.events.register("provide-client-params.s3.*", complete)
+    return s3
 
 
 @contextmanager

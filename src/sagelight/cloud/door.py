@@ -71,6 +71,12 @@ CLOUD = Door(
             "sagelight.cloud.endpoint_settings:CleanupSettings",
             "sagelight.cloud.cleanup:run_cleanup",
         ),
+        "policies": Verb(
+            "The least that you, your jobs and your endpoints must be allowed, as documents for IAM.",
+            "policies output=policies cloud.role=arn:aws:iam::ACCOUNT:role/NAME",
+            "sagelight.cloud.policies:PolicySettings",
+            "sagelight.cloud.policies:run_policies",
+        ),
     },
     (
         "",

@@ -12,7 +12,13 @@ from typing import Any
 from sagelight.cloud.contract import violations
 from sagelight.cloud.endpoint_request import Call, Wish, calls_of, config_body
 from sagelight.cloud.endpoint_rules import endpoint_problems
-from sagelight.cloud.endpoint_settings import ASYNC, SCHEDULER_VARIABLE, SERVERLESS, DeploySettings
+from sagelight.cloud.endpoint_settings import (
+    ASYNC,
+    SCHEDULER_VARIABLE,
+    SERVERLESS,
+    DeploySettings,
+    EndpointSettings,
+)
 from sagelight.cloud.models import (
     MODEL,
     S3,
@@ -23,6 +29,8 @@ from sagelight.cloud.models import (
     plan_model,
 )
 from sagelight.cloud.request import pairs_of
+from sagelight.cloud.rules import wall_notices
+from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import AUTO
 
 # Photos that are too large for a real-time endpoint are what asynchronous ones are for.
@@ -86,7 +94,7 @@ def make_deploy_plan(settings: DeploySettings, now: datetime | None = None) -> D
         cloud,
         model.place,
         begins + timedelta(hours=deploy.hours) if deploy.hours is not None else None,
-        _scheduler_role(settings, model.place.role),
+        scheduler_role(deploy, cloud, model.place.role),
     )
     problems = [*found.problems, *model.problems, *endpoint_problems(wish)]
     if not any(problem.startswith("endpoint=") for problem in problems):
@@ -145,6 +153,15 @@ def cost_per_hour(wish: Wish) -> str:
     return f"{many} instance-hour{'' if wish.machines == 1 else 's'} of {deploy.instance_type} an hour, asked or not"
 
 
+def scheduler_role(deploy: EndpointSettings, cloud: CloudSettings, role: str) -> str | None:
+    """ARN of the role that ends endpoints; `deploy.scheduler_role`, resolved."""
+    if deploy.scheduler_role != AUTO:
+        return deploy.scheduler_role
+    # A rehearsal has no roles to speak of, and ends what is over.
+    known = role if cloud.name == "rehearsal" else None
+    return os.environ.get(SCHEDULER_VARIABLE) or known
+
+
 def ceiling(wish: Wish) -> str:
     """What cannot be exceeded by the end of the time to live, if something ends it then."""
     hours = wish.deploy.hours
@@ -200,6 +217,8 @@ def _notices(wish: Wish) -> list[str]:
             "from none, a machine comes only when more than deploy.target_per_instance requests wait: "
             "Type deploy.target_per_instance=1 for few requests"
         )
+    if wish.mode != SERVERLESS:
+        found += wall_notices(wish.cloud, wish.deploy.instance_type)
     if wish.deploy.capture_percent:
         found.append("whoever reads the bucket sees the photos that are kept")
     if wish.cloud.name == "rehearsal":
@@ -229,12 +248,3 @@ def _stem(model: ModelPlan) -> str:
     if model.packed is not None:
         return model.packed.backbone
     return Path(model.uri.removeprefix(S3)).parent.name or "photos"
-
-
-def _scheduler_role(settings: DeploySettings, role: str) -> str | None:
-    wanted = settings.deploy.scheduler_role
-    if wanted != AUTO:
-        return wanted
-    # A rehearsal has no roles to speak of, and ends what is over.
-    known = role if settings.cloud.name == "rehearsal" else None
-    return os.environ.get(SCHEDULER_VARIABLE) or known

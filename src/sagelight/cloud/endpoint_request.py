@@ -11,7 +11,7 @@ from typing import Any
 
 from sagelight.cloud.endpoint_settings import ASYNC, REALTIME, SERVERLESS, EndpointSettings
 from sagelight.cloud.models import name_of
-from sagelight.cloud.request import OURS, Place, tags_of
+from sagelight.cloud.request import OURS, Place, disk_key, tags_of
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import AUTO
 
@@ -95,8 +95,9 @@ def config_body(wish: Wish, model: str) -> dict[str, Any]:
         body["AsyncInferenceConfig"] = _async(wish)
     if wish.deploy.capture_percent:
         body["DataCaptureConfig"] = _capture(wish)
-    if wish.cloud.kms_key:
-        body["KmsKeyId"] = wish.cloud.kms_key
+    disk = disk_key(wish.cloud, wish.deploy.instance_type)
+    if disk:
+        body["KmsKeyId"] = disk
     return {"EndpointConfigName": name_of(wish.endpoint, body), **body}
 
 

@@ -81,8 +81,9 @@ def _serverless(wish: Wish) -> Iterator[str]:
         )
     if cloud.subnets or cloud.security_groups:
         yield "a serverless endpoint has no VPC. Leave cloud.subnets and cloud.security_groups out, or type mode=realtime"
-    if cloud.network_isolation:
-        yield "a serverless endpoint has no network isolation. Type cloud.network_isolation=false or mode=realtime"
+    if cloud.has_no_network:
+        off = cloud.isolation.replace("true", "false")
+        yield f"a serverless endpoint has no network isolation. Type {off} or mode=realtime"
     if cloud.kms_key:
         yield "cloud.kms_key encrypts a machine's disk, and a serverless endpoint has no machine. Leave it out, or type mode=realtime"
 

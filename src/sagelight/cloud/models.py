@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sagelight.cloud.bucket import ensure_bucket
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.contract import violations
 from sagelight.cloud.extra import require_aws
@@ -20,7 +21,7 @@ from sagelight.cloud.request import Place, tags_of, vpc_of
 from sagelight.cloud.results import state_of
 from sagelight.cloud.rules import cloud_problems
 from sagelight.cloud.settings import CloudSettings
-from sagelight.cloud.upload import ensure_bucket, upload_once
+from sagelight.cloud.upload import upload_once
 from sagelight.config.setting import AUTO, lookup, walk
 from sagelight.errors import CloudError, SagelightError
 
@@ -48,6 +49,7 @@ _SHARED = [
     "subnets",
     "security_groups",
     "kms_key",
+    "isolated",
     "network_isolation",
     "tags",
     "follow",
@@ -135,9 +137,9 @@ def plan_model(
                 "your VPC needs a way to the Python package index, or the container of AWS's image never answers"
             )
         environment = {**TOOLKIT, "SAGEMAKER_REGION": place.region, **environment}
-        if cloud.network_isolation:
+        if cloud.has_no_network:
             problems.append(
-                "cloud.network_isolation=true: AWS's image installs the bundle's requirements from the network when "
+                f"{cloud.isolation}: AWS's image installs the bundle's requirements from the network when "
                 f"it starts. Type {setting}=URI of an image that has them"
             )
     packed, uri, stem = _archive(origin, cloud, place, problems)
@@ -173,7 +175,7 @@ def model_body(
     walls = vpc_of(cloud)
     if walls:
         body["VpcConfig"] = walls
-    if cloud.network_isolation:
+    if cloud.has_no_network:
         body["EnableNetworkIsolation"] = True
     return {"ModelName": name_of(stem, body), **body}
 
@@ -210,7 +212,7 @@ def send_model(aws: Aws, plan: ModelPlan, cloud: CloudSettings) -> bool:
     """
     if plan.packed is not None:
         place = plan.place
-        ensure_bucket(aws, place.bucket, place.region, ours=cloud.bucket == AUTO)
+        ensure_bucket(aws, place.bucket, cloud.prefix, place.region, ours=cloud.bucket == AUTO)
         key = plan.uri.removeprefix(f"{S3}{place.bucket}/")
         upload_once(aws, place.bucket, key, plan.packed.archive)
     if _model_is_there(aws, plan.name):
@@ -323,10 +325,11 @@ def _refuse_absent(aws: Aws, plan: ModelPlan) -> None:
         try:
             size = aws.s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
         except ClientError as error:
-            if error_code(error) not in ("404", "NoSuchKey"):
+            if error_code(error) not in ("404", "NoSuchKey", "403"):
                 raise
+            hidden = ", or you may not read it" if error_code(error) == "403" else ""
             raise CloudError(
-                f"{plan.uri}: nothing lies there. Type bundle=DIR, or the URI of a model.tar.gz."
+                f"{plan.uri}: nothing lies there{hidden}. Type bundle=DIR, or the URI of a model.tar.gz."
             ) from error
     if plan.origin.job and size < LEAST_BYTES:
         raise CloudError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sagelight.cloud.answers import careful
-from sagelight.cloud.client import ATTEMPTS, error_code, explained
+from sagelight.cloud.client import AGENT, ATTEMPTS, error_code, explained, guarded
 from sagelight.errors import CloudError
 
 S3 = "s3://"
@@ -110,7 +110,8 @@ class Objects:
         from botocore.config import Config
 
         retries = {"total_max_attempts": ATTEMPTS, "mode": "adaptive"}
-        return careful(boto3.session.Session().client("s3", config=Config(retries=retries)))
+        config = Config(retries=retries, user_agent_extra=AGENT)
+        return guarded(careful(boto3.session.Session().client("s3", config=config)))
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name

@@ -16,7 +16,7 @@ from sagelight.cloud.debugger import asks_debugger, debugger_notices
 from sagelight.cloud.place import find_place, gpus, rules_image_uri
 from sagelight.cloud.processes import of_machine
 from sagelight.cloud.request import TUNING_JOB, Payload, Place, Request, build_request
-from sagelight.cloud.rules import broken_rules, combinations
+from sagelight.cloud.rules import broken_rules, combinations, wall_notices
 from sagelight.cloud.source import EXPERIMENTS, Source, pack_source
 from sagelight.config.compose import compose
 from sagelight.config.grammar import hydra_text, parse_override
@@ -61,6 +61,11 @@ class Plan:
     assumed: tuple[str, ...]
     notices: tuple[str, ...] = ()
     processes: int = 1
+
+    @property
+    def source_uri(self) -> str:
+        """Where the code lies in the bucket."""
+        return self.uri(_source_key(self.source))
 
     def uri(self, key: str) -> str:
         """Where something lies in the bucket, by its key below the prefix."""
@@ -109,7 +114,8 @@ def make_plan(study: Study) -> Plan:
     Raises:
         CloudError: the packages of the AWS side are not installed.
     """
-    found = find_place(study.config.cloud)
+    cloud = study.config.cloud
+    found = find_place(cloud)
     problems = list(found.problems)
     place = _with_rules_image(study, found.place, problems)
     index = _index(study, problems)
@@ -122,11 +128,11 @@ def make_plan(study: Study) -> Plan:
         overrides = (*overrides, *sweep_words(study.space))
     source = _collect(problems, lambda: pack_source(experiments, one_job)) or Source(b"", 0)
     payload = Payload(
-        source=_uri(study, place, f"source/{source.digest[:16]}/sourcedir.tar.gz"),
+        source=_uri(study, place, _source_key(source)),
         data=_data_uri(study, place, data),
         weights=_weights_uri(study, place, weights),
         overrides=overrides,
-        gpus=gpus(study.config.cloud.instance_type, place.region),
+        gpus=gpus(cloud.instance_type, place.region),
         commit=git_commit(),
         shards=study.config.data.name == "shards",
     )
@@ -145,8 +151,11 @@ def make_plan(study: Study) -> Plan:
         backend or ("", ""),
         tuple(problems),
         found.assumed,
-        tuple(debugger_notices(study, one_job)),
-        of_machine(study, payload.gpus, one_job) * study.config.cloud.instance_count,
+        (
+            *debugger_notices(study, one_job),
+            *wall_notices(cloud, cloud.instance_type, cloud.image == AUTO),
+        ),
+        of_machine(study, payload.gpus, one_job) * cloud.instance_count,
     )
 
 
@@ -248,6 +257,10 @@ def _weights(study: Study, problems: list[str]) -> Cargo | None:
         )
         return None
     return weights_file(Path(weights))
+
+
+def _source_key(source: Source) -> str:
+    return f"source/{source.digest[:16]}/sourcedir.tar.gz"
 
 
 def _data_uri(study: Study, place: Place, data: Cargo | None) -> str:

@@ -15,7 +15,14 @@ from sagelight.cloud.processes import started_by_container
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.hyperparameters import encode
 from sagelight.config.setting import AUTO
-from sagelight.container.paths import CHECKPOINT_KEY, CHECKPOINTS, TRAINING, WEIGHTS
+from sagelight.container.paths import (
+    CHECKPOINT_KEY,
+    CHECKPOINTS,
+    CODE,
+    CODE_ARCHIVE,
+    TRAINING,
+    WEIGHTS,
+)
 from sagelight.training.metric_line import metric_definitions
 from sagelight.tuning.ranges import api_ranges
 from sagelight.tuning.settings import HpoSettings
@@ -34,6 +41,9 @@ STRATEGIES = {
     "grid": "Grid",
 }
 WARM_STARTS = {"identical": "IdenticalDataAndAlgorithm", "transfer": "TransferLearning"}
+_BUILT_IN_DISKS = re.compile(
+    r"ml\.(g4dn|g5|g6e?|p3dn|p4de?|p5e?n?|p6\S*|trn\d\w*|[cmr]\d[agi]?dn?)\."
+)
 _TUNING_NAME_LENGTH = 32
 _TRAINING_NAME_LENGTH = 63
 _DIGEST_LENGTH = 10
@@ -179,14 +189,14 @@ def _training(cloud: CloudSettings, place: Place, payload: Payload) -> dict[str,
             "MetricDefinitions": metric_definitions(),
         },
         "RoleArn": place.role,
-        "InputDataConfig": _channels(payload),
+        "InputDataConfig": _channels(payload, cloud),
         "OutputDataConfig": _with(
             {"S3OutputPath": f"s3://{place.bucket}/{cloud.prefix}/jobs"}, KmsKeyId=cloud.kms_key
         ),
         "StoppingCondition": _stopping(cloud),
         "EnableManagedSpotTraining": cloud.spot,
-        "EnableNetworkIsolation": cloud.network_isolation,
-        "EnableInterContainerTrafficEncryption": cloud.encrypt_traffic,
+        "EnableNetworkIsolation": cloud.has_no_network,
+        "EnableInterContainerTrafficEncryption": cloud.encrypts_traffic,
     }
     return _with(
         common,
@@ -209,7 +219,8 @@ def _hyperparameters(
 ) -> dict[str, str]:
     found = {
         "sagemaker_program": PROGRAM,
-        "sagemaker_submit_directory": payload.source,
+        # Where nothing can be fetched, the code comes as a channel.
+        "sagemaker_submit_directory": CODE_ARCHIVE if cloud.has_no_network else payload.source,
         "sagemaker_region": place.region,
         # Warnings: at its own level the toolkit prints a hundred lines of variables before the first of ours.
         "sagemaker_container_log_level": "30",
@@ -222,8 +233,10 @@ def _hyperparameters(
     return found
 
 
-def _channels(payload: Payload) -> list[dict[str, Any]]:
+def _channels(payload: Payload, cloud: CloudSettings) -> list[dict[str, Any]]:
     uris = {TRAINING: payload.data, WEIGHTS: payload.weights}
+    if cloud.has_no_network:
+        uris[CODE] = payload.source
     return [
         {
             "ChannelName": name,
@@ -249,7 +262,7 @@ def _resources(cloud: CloudSettings, keep_alive: int) -> dict[str, Any]:
             "InstanceCount": cloud.instance_count,
             "VolumeSizeInGB": cloud.volume_gb,
         },
-        VolumeKmsKeyId=cloud.kms_key,
+        VolumeKmsKeyId=disk_key(cloud, cloud.instance_type),
         KeepAlivePeriodInSeconds=keep_alive or None,
     )
 
@@ -319,6 +332,11 @@ def _completion(hpo: HpoSettings) -> dict[str, Any] | None:
     if hpo.until_converged:
         criteria["ConvergenceDetected"] = {"CompleteOnConvergence": "Enabled"}
     return criteria or None
+
+
+def disk_key(cloud: CloudSettings, instance_type: str) -> str | None:
+    """The key for a machine's disk; None where it is built in, which encrypts itself and for which AWS refuses one."""
+    return None if _BUILT_IN_DISKS.match(instance_type) else cloud.kms_key
 
 
 def vpc_of(cloud: CloudSettings) -> dict[str, list[str]] | None:

@@ -132,7 +132,8 @@ def _unpack(aws: Aws, uri: str, target: Path, scratch: Path, optional: bool = Fa
         try:
             aws.s3.download_file(place.netloc, place.path.lstrip("/"), str(archive))
         except ClientError as error:
-            if optional and error_code(error) == "404":
+            # Without the right to list the whole bucket, what is not there is forbidden.
+            if optional and error_code(error) in ("404", "403"):
                 return
             raise
     unpack(archive, target)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from sagelight.cloud.debugger import debugger_problems
 from sagelight.cloud.processes import batch_sizes, process_problems
-from sagelight.cloud.request import OBJECTIVE, OURS, max_wait_seconds
+from sagelight.cloud.request import OBJECTIVE, OURS, disk_key, max_wait_seconds
 from sagelight.cloud.settings import CloudSettings
 from sagelight.config.setting import AUTO
 from sagelight.training.metric_line import COLUMNS, format_line, metric_definitions
@@ -96,12 +96,32 @@ def cloud_problems(cloud: CloudSettings) -> Iterator[str]:
     """What is wrong with a VPC, tags or environment variables, of whatever they are for."""
     if bool(cloud.subnets) != bool(cloud.security_groups):
         yield "a VPC needs both cloud.subnets=[...] and cloud.security_groups=[...]"
+    elif cloud.isolated and not cloud.subnets:
+        yield (
+            "cloud.isolated=true keeps jobs in a VPC of yours, with a gateway endpoint for S3. "
+            "Type cloud.subnets=[...] and cloud.security_groups=[...], or cloud.network_isolation=true alone"
+        )
     for name in ("tags", "environment"):
         yield from pair_problems(f"cloud.{name}", getattr(cloud, name))
     for text in cloud.tags:
         if text.startswith((OURS, "aws:")):
             owner = "sagelight's" if text.startswith(OURS) else "AWS's"
             yield f"cloud.tags: {text}: tags that begin so are {owner} own. Type another name"
+
+
+def wall_notices(cloud: CloudSettings, instance_type: str, installs: bool = False) -> Iterator[str]:
+    """What keys and a VPC mean for a machine, and nobody would refuse.
+
+    Args:
+        installs: whether its image fetches packages when it starts.
+    """
+    if cloud.kms_key and disk_key(cloud, instance_type) is None:
+        yield (
+            f"cloud.kms_key is not sent for the disks of {instance_type}: they are built in, and encrypted by the machine"
+        )
+    if cloud.subnets:
+        index = ", and a way to the Python package index" if installs else ""
+        yield f"your VPC needs a gateway endpoint for S3{index}"
 
 
 def pair_problems(setting: str, texts: Iterable[str]) -> Iterator[str]:
@@ -113,9 +133,9 @@ def pair_problems(setting: str, texts: Iterable[str]) -> Iterator[str]:
 
 def _walls(study: Study) -> Iterator[str]:
     cloud = study.config.cloud
-    if cloud.network_isolation and cloud.image == AUTO:
+    if cloud.has_no_network and cloud.image == AUTO:
         yield (
-            "cloud.network_isolation=true: AWS's image installs our requirements from the network when the job "
+            f"{cloud.isolation}: AWS's image installs our requirements from the network when the job "
             "starts. Type cloud.image=URI of an image that holds requirements/train.txt"
         )
 

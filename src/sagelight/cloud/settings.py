@@ -53,7 +53,11 @@ class CloudSettings:
     )
     subnets: list[str] = setting([], "VPC subnets that jobs run in, such as [subnet-0a,subnet-0b].")
     security_groups: list[str] = setting([], "VPC security groups of the jobs.")
-    kms_key: str | None = setting(None, "KMS key that encrypts the disk and the results.")
+    kms_key: str | None = setting(None, "KMS key that encrypts disks, uploads and results.")
+    isolated: bool = setting(
+        False,
+        "One switch for every wall: network_isolation, encrypt_traffic, and no job outside of cloud.subnets.",
+    )
     network_isolation: bool = setting(False, "Let the job open no connection at all.")
     encrypt_traffic: bool = setting(False, "Encrypt the traffic between the machines of one job.")
     tags: list[str] = setting([], "Tags of the job for your bill, such as ['team=vision'].")
@@ -69,3 +73,18 @@ class CloudSettings:
     endpoint_url: str | None = setting(
         None, "Where the AWS API answers; the rehearsal's address, or null for AWS itself."
     )
+
+    @property
+    def has_no_network(self) -> bool:
+        """Whether containers open no connection."""
+        return self.isolated or self.network_isolation
+
+    @property
+    def encrypts_traffic(self) -> bool:
+        """Whether the traffic between the machines of a job is encrypted."""
+        return self.isolated or self.encrypt_traffic
+
+    @property
+    def isolation(self) -> str:
+        """The switch that keeps containers from the network, as it was typed."""
+        return "cloud.isolated=true" if self.isolated else "cloud.network_isolation=true"

@@ -8,14 +8,15 @@ import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
+from sagelight.cloud.bucket import ensure_bucket
 from sagelight.cloud.client import Aws
 from sagelight.cloud.data import Cargo, LocalFile
 from sagelight.cloud.follow import TRAINING, TUNING, look_up
 from sagelight.cloud.ledger import note_sent
-from sagelight.cloud.plan import Plan, static_hyperparameters, torchvision_key
+from sagelight.cloud.plan import Plan, torchvision_key
 from sagelight.cloud.request import TRAINING_JOB
 from sagelight.cloud.starting import starting
-from sagelight.cloud.upload import ensure_bucket, is_there, upload_bytes, upload_cargo
+from sagelight.cloud.upload import is_there, upload_bytes, upload_cargo
 from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError
 
@@ -47,9 +48,9 @@ def send(aws: Aws, plan: Plan) -> None:
 
 def _upload(aws: Aws, plan: Plan) -> None:
     cloud, bucket = plan.study.config.cloud, plan.place.bucket
-    ensure_bucket(aws, bucket, plan.place.region, ours=cloud.bucket == AUTO)
-    source = static_hyperparameters(plan.request)["sagemaker_submit_directory"]
-    upload_bytes(aws, bucket, urlparse(source).path.lstrip("/"), plan.source.archive)
+    ensure_bucket(aws, bucket, cloud.prefix, plan.place.region, ours=cloud.bucket == AUTO)
+    source = urlparse(plan.source_uri).path.lstrip("/")
+    upload_bytes(aws, bucket, source, plan.source.archive)
     for cargo in plan.cargo:
         upload_cargo(aws, bucket, cloud.prefix, cargo)
         note_sent(plan.uri(cargo.key), aws.s3.meta.endpoint_url)

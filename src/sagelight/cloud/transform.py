@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from sagelight.cloud.bucket import ensure_bucket
 from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS, backend
 from sagelight.cloud.follow import LOG_GROUPS, TRANSFORM, JobState, LogTail, follow, look_up
@@ -17,7 +18,7 @@ from sagelight.cloud.transform_results import collect
 from sagelight.cloud.transform_settings import TransformSettings
 from sagelight.cloud.transform_show import described, requests_json
 from sagelight.cloud.transform_tables import bring_up, labels_of, write_results
-from sagelight.cloud.upload import ensure_bucket, upload_bytes, upload_cargo
+from sagelight.cloud.upload import upload_bytes, upload_cargo
 from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError, DataError, Interrupted
 from sagelight.serving.table import report_unreadable
@@ -74,7 +75,7 @@ def _send(aws: Aws, plan: TransformPlan) -> None:
     settings, place = plan.settings, plan.model.place
     cloud = settings.cloud
     send_model(aws, plan.model, cloud)
-    ensure_bucket(aws, place.bucket, place.region, ours=cloud.bucket == AUTO)
+    ensure_bucket(aws, place.bucket, cloud.prefix, place.region, ours=cloud.bucket == AUTO)
     if plan.inputs.cargo is not None:
         upload_cargo(aws, place.bucket, cloud.prefix, plan.inputs.cargo)
     if plan.manifest is not None:

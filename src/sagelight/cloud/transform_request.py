@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sagelight.cloud.models import name_of
-from sagelight.cloud.request import pairs_of, tags_of
+from sagelight.cloud.request import disk_key, pairs_of, tags_of
 from sagelight.cloud.rules import cloud_problems
 from sagelight.cloud.transform_inputs import MOST_PAYLOAD_MB, Inputs
 from sagelight.cloud.transform_settings import TransformSettings
@@ -18,8 +18,6 @@ TRANSFORM_JOB = "CreateTransformJob"
 CONTENT_TYPE = "application/x-image"
 ACCEPT = "application/json"
 LEAST_PAYLOAD_MB = 6
-# SageMaker refuses a key for disks that such machines have built in.
-BUILT_IN_DISKS = re.compile(r"ml\.(g4dn|g5|g6|g6e|p3dn|p4d|trn1|[cmr]\dg?d)\.")
 _CORES = {"medium": 1, "large": 2, "xlarge": 4}
 
 
@@ -59,8 +57,9 @@ def transform_body(
         body["Environment"] = pairs_of(settings.environment)
     if cloud.kms_key:
         body["TransformOutput"]["KmsKeyId"] = cloud.kms_key
-        if not BUILT_IN_DISKS.match(settings.instance_type):
-            body["TransformResources"]["VolumeKmsKeyId"] = cloud.kms_key
+    disk = disk_key(cloud, settings.instance_type)
+    if disk:
+        body["TransformResources"]["VolumeKmsKeyId"] = disk
     name = name_of(model.rpartition("-")[0] or model, [body, inputs.fingerprint, settings.attempt])
     body["TransformOutput"]["S3OutputPath"] = output.replace("{}", name)
     return {"TransformJobName": name, **body}

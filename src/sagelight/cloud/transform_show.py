@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sagelight.cloud.models import MODEL
 from sagelight.cloud.place import gpus
+from sagelight.cloud.rules import wall_notices
 from sagelight.cloud.transform_inputs import Inputs
 from sagelight.cloud.transform_plan import TransformPlan
 from sagelight.cloud.transform_request import TRANSFORM_JOB, ceiling_hours
@@ -78,11 +79,7 @@ def _notices(plan: TransformPlan) -> list[str]:
         )
     if cloud.subnets:
         found.append("a transform job has no VPC of its own: it runs in the model's")
-    if cloud.kms_key and "VolumeKmsKeyId" not in plan.body["TransformResources"]:
-        found.append(
-            f"cloud.kms_key is not sent for the disks of {kind}: they are built in, and encrypted by the machine"
-        )
-    return found
+    return [*found, *wall_notices(cloud, kind)]
 
 
 def _few(names: Sequence[str]) -> str:

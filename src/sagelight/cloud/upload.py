@@ -13,36 +13,11 @@ from typing import Any
 from sagelight.cloud.client import Aws, error_code, explained
 from sagelight.cloud.data import Cargo
 from sagelight.cloud.shards import Parcel, shards, single
-from sagelight.errors import CloudError
 from sagelight.progress import progress
 
 THREADS = 8
 # Beyond botocore's own retries, for lines that keep breaking.
 PASSES = 4
-
-
-def ensure_bucket(aws: Aws, bucket: str, region: str, ours: bool) -> None:
-    """Find the bucket; create it when it is the account's default one.
-
-    Raises:
-        CloudError: it belongs to somebody else, lies in another region, or does not exist.
-    """
-    from botocore.exceptions import ClientError
-
-    with explained(f"looking at s3://{bucket}"):
-        try:
-            found = aws.s3.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            if error_code(error) not in ("404", "NoSuchBucket") or not ours:
-                _refuse_elsewhere(error, bucket)
-                raise
-            place = {} if region == "us-east-1" else {"LocationConstraint": region}
-            more = {"CreateBucketConfiguration": place} if place else {}
-            aws.s3.create_bucket(Bucket=bucket, **more)
-            return
-    where = found.get("BucketRegion")
-    if where and where != region:
-        raise CloudError(_elsewhere(bucket, where))
 
 
 def upload_cargo(aws: Aws, bucket: str, prefix: str, cargo: Cargo) -> int:
@@ -120,17 +95,3 @@ def _listed(aws: Aws, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
     for page in aws.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for entry in page.get("Contents", ()):
             yield entry["Key"], entry["Size"]
-
-
-def _refuse_elsewhere(error: Any, bucket: str) -> None:
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    where = headers.get("x-amz-bucket-region")
-    if error_code(error) in ("301", "PermanentRedirect") and where:
-        raise CloudError(_elsewhere(bucket, where)) from error
-
-
-def _elsewhere(bucket: str, where: str) -> str:
-    return (
-        f"s3://{bucket} lies in {where}, and a job reads only from its own region. "
-        f"Type cloud.region={where} or another cloud.bucket."
-    )

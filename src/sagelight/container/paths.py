@@ -24,6 +24,9 @@ SHARDS = "photos-{}.tar"
 # The names of the input channels.
 TRAINING = "training"
 WEIGHTS = "weights"
+CODE = "code"
+# Where a job without a network finds its code.
+CODE_ARCHIVE = f"{CHANNELS}/{CODE}/sourcedir.tar.gz"
 
 
 @dataclass(frozen=True)

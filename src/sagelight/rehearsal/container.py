@@ -19,11 +19,20 @@ from urllib.parse import urlparse
 
 from sagelight.archives import inside
 from sagelight.cloud.tensors import DEBUG_OUTPUT
-from sagelight.container.paths import BASE, TENSORS
+from sagelight.container.paths import BASE, TENSORS, JobPaths
 from sagelight.rehearsal.program import TrainProgram
 from sagelight.secrets import without_secrets
 
 TOOLKIT_MODULE = "sagemaker_pytorch_container.training:main"
+SUBMITTED = "sagemaker_submit_directory"
+# Nobody listens there, and no file has keys.
+NOWHERE = {
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "S3_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
@@ -53,7 +62,7 @@ class Container:
         config = self.base / "input" / "config"
         resources = self.request["ResourceConfig"]
         kind = resources["InstanceType"]
-        _write(config / "hyperparameters.json", self.request.get("HyperParameters", {}))
+        _write(config / "hyperparameters.json", self._hyperparameters())
         _write(
             config / "inputdataconfig.json",
             {
@@ -167,10 +176,26 @@ class Container:
         if hook:
             _write(path, {**hook, "LocalPath": str(self._tensors(hook))})
 
+    def _hyperparameters(self) -> dict[str, str]:
+        """Those of the request; a channel with the code lies where this container keeps it."""
+        given: dict[str, str] = self.request.get("HyperParameters", {})
+        code = given.get(SUBMITTED, "")
+        return given | {SUBMITTED: JobPaths(self.base).inside(code)} if code else given
+
+    def _reach(self) -> dict[str, str]:
+        """What leads to AWS: nothing, where the request asks for no network; such a container has no keys either."""
+        if not self.request.get("EnableNetworkIsolation"):
+            return {**without_secrets(os.environ), **self.environment}
+        kept = {
+            k: v
+            for k, v in {**without_secrets(os.environ), **self.environment}.items()
+            if "AWS_" not in k
+        }
+        return kept | NOWHERE
+
     def _variables(self) -> dict[str, str]:
         return {
-            **without_secrets(os.environ),
-            **self.environment,
+            **self._reach(),
             # An image has a path of its own, with torchrun on it, which the toolkit starts by its name.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
             **self.request.get("Environment", {}),

@@ -24,6 +24,8 @@ POLL_SECONDS = 0.02
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
 TARGET = "SageMaker."
+# The access key of what the execution role does: the service on behalf of a job, and the job itself.
+JOB = "execution-role"
 # A request to this path and a training job's name takes its spot machine away.
 INTERRUPT = "/rehearsal/interrupt/"
 # SageMaker Runtime has no target in a header: its operations are paths.
@@ -51,7 +53,8 @@ class Rehearsal:
         self._moto = moto
         self._moto_lock = threading.Lock()
         self.url = f"http://{HOST}:{self._server.server_port}"
-        self.sagemaker = SageMaker(REGION, ACCOUNT, self._clients(), self.environment)
+        inside = self.environment | {"AWS_ACCESS_KEY_ID": JOB, "AWS_SECRET_ACCESS_KEY": JOB}
+        self.sagemaker = SageMaker(REGION, ACCOUNT, self._clients(), inside)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_SECONDS,), daemon=True
         )
@@ -81,7 +84,7 @@ class Rehearsal:
         import boto3
         from botocore.config import Config
 
-        session = boto3.session.Session("rehearsal", "rehearsal", region_name=REGION)
+        session = boto3.session.Session(JOB, JOB, region_name=REGION)
         config = Config(s3={"addressing_style": "path"}, max_pool_connections=32)
         return SimpleNamespace(
             s3=session.client("s3", endpoint_url=self.url, config=config),

@@ -184,14 +184,10 @@ class Container:
 
     def _reach(self) -> dict[str, str]:
         """What leads to AWS: nothing, where the request asks for no network; such a container has no keys either."""
+        found = {**without_secrets(os.environ), **self.environment}
         if not self.request.get("EnableNetworkIsolation"):
-            return {**without_secrets(os.environ), **self.environment}
-        kept = {
-            k: v
-            for k, v in {**without_secrets(os.environ), **self.environment}.items()
-            if "AWS_" not in k
-        }
-        return kept | NOWHERE
+            return found
+        return {name: value for name, value in found.items() if "AWS_" not in name} | NOWHERE
 
     def _variables(self) -> dict[str, str]:
         return {

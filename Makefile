@@ -15,6 +15,8 @@ TOOLKITS := .venv-toolkits
 PEERS := .venv-peers
 LOWEST := .venv-lowest
 TOOLS := .venv-tools
+MUTANTS := .venv-mutants
+FUZZ := .venv-fuzz
 IMAGE := .venv-image
 SBOM := runs/sbom.cdx.json
 
@@ -23,8 +25,8 @@ PIP := -m pip --quiet --disable-pip-version-check
 HASHED := $(PIP) install --require-hashes --no-build-isolation
 LOCKED := requirements/locked
 
-.PHONY: demo test part check coverage slow hostile faults bench pipeline compute smdebug toolkits peers compat lowest \
-	rehearse format venv lock audit sbom clean
+.PHONY: demo test part check coverage slow hostile faults fuzz mutants cloud-faults disk-faults load kills bench pipeline \
+	compute smdebug toolkits peers compat lowest rehearse format venv lock audit sbom clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
@@ -58,6 +60,29 @@ faults: $(STAMP)
 # Ours against torchvision, timm, fastai, transformers and Lightning, in one plan; figures and a picture in runs/bench.
 bench: $(STAMP) $(PEERS)/.installed
 	$(BIN)/python benchmarks/bench.py
+
+# A million inputs that nobody has thought of, for everything that comes from outside.
+fuzz: $(STAMP) $(FUZZ)/.installed
+	$(FUZZ)/bin/python benchmarks/fuzz.py executions=1000000
+
+# One operator, number, text or argument is changed at a time: do the tests notice?
+mutants: $(STAMP) $(MUTANTS)/.installed
+	$(MUTANTS)/bin/python benchmarks/mutants.py
+
+# Every command that talks to AWS, behind a line that breaks; and what a full or read-only disk does to the others.
+cloud-faults: $(STAMP)
+	$(BIN)/python benchmarks/cloud_faults.py faults=5000 seed=1
+
+disk-faults: $(STAMP)
+	$(BIN)/python benchmarks/disk_faults.py
+
+# What grows with photos, classes, trials and pixels, beside bounds.
+load: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/load.py
+
+# Trainings that are ended at random moments, and must end as if they had not been.
+kills: $(STAMP)
+	$(BIN)/python benchmarks/kills_training.py kills=500 seed=1
 
 # How fast photos are loaded, and what a step costs, against ImageFolder with Pillow and a plain loop.
 pipeline: $(STAMP)
@@ -117,6 +142,14 @@ $(LOWEST)/.installed: $(LOCKED)/lowest.txt $(STAMP)
 	$(call over_ours,$(LOWEST),$<)
 	@touch $@
 
+$(FUZZ)/.installed: $(LOCKED)/fuzz.txt $(STAMP)
+	$(call over_ours,$(FUZZ),$<)
+	@touch $@
+
+$(MUTANTS)/.installed: $(LOCKED)/mutants.txt $(STAMP)
+	$(call over_ours,$(MUTANTS),$<)
+	@touch $@
+
 $(PEERS)/.installed: $(LOCKED)/peers.txt $(STAMP)
 	$(call over_ours,$(PEERS),$<)
 	@touch $@
@@ -166,4 +199,5 @@ $(IMAGE)/.installed: $(LOCKED)/image.txt $(STAMP)
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-3.* $(SMDEBUG) $(TOOLKITS) $(PEERS) $(LOWEST) $(TOOLS) $(IMAGE) runs data
+	rm -rf .venv .venv-3.* $(SMDEBUG) $(TOOLKITS) $(PEERS) $(LOWEST) $(TOOLS) $(IMAGE) \
+		$(FUZZ) $(MUTANTS) runs data

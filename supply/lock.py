@@ -40,7 +40,7 @@ LOCKS = (
     # As their authors' ranges would not let them: see the reasons in each.
     *(
         Lock(n, (f"requirements/{n}.txt",), ("--no-deps",))
-        for n in ("smdebug", "toolkits", "peers")
+        for n in ("smdebug", "toolkits", "peers", "fuzz", "mutants")
     ),
 )
 

@@ -47,8 +47,8 @@ def test_variables_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     expected = ServeSettings(
         "/opt/ml/model",
-        "127.0.0.1",
-        9000,
+        host="127.0.0.1",
+        port=9000,
         batch_size=16,
         batch_delay_ms=2.5,
         threads=3,

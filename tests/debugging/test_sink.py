@@ -26,9 +26,9 @@ def test_one_file_alone_imports_smdebug() -> None:
 def test_smdebugs_environment_puts_no_other_version_over_one_of_ours() -> None:
     ours, over = [
         dict(
-            line.split("==")
+            line.partition(";")[0].split("==")
             for line in (ROOT / "requirements" / name).read_text().splitlines()
-            if not line.startswith("#")
+            if line and not line.startswith("#")
         )
         for name in ("constraints.txt", "smdebug.txt")
     ]

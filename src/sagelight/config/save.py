@@ -11,6 +11,12 @@ from typing import Any
 
 import yaml
 
+try:
+    # libyaml reads a configuration in a tenth of the time, and there may be thousands of unfinished runs to look at.
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 from sagelight.config.schema import Config
 from sagelight.files import write_text
 
@@ -27,9 +33,6 @@ WITHOUT = {
     "features": ("cache", "folder", "max_gb"),
     "trainer": ("strategy", "devices", "checkpoint_minutes", "checkpoint_steps"),
 }  # fmt: skip
-
-# libyaml reads a configuration in a tenth of the time, and there may be thousands of unfinished runs to look at.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def save(config: Config, path: Path) -> None:
@@ -64,7 +67,7 @@ def config_digest(config: Config, but: Collection[str] = ()) -> str:
 def saved_values(run_dir: Path) -> dict[str, Any] | None:
     """The configuration that a run saved, group by group, or None when it saved none that is readable."""
     try:
-        values = yaml.load((run_dir / "config.yaml").read_text(encoding="utf-8"), Loader=_LOADER)
+        values = yaml.load((run_dir / "config.yaml").read_text(encoding="utf-8"), Loader=SafeLoader)
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         return None
     return values if isinstance(values, dict) else None

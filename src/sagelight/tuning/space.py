@@ -90,10 +90,11 @@ def sweep_words(space: Space) -> list[str]:
 
 def _sweep(dimension: Dimension) -> str:
     if isinstance(dimension, Categorical):
-        if "null" in dimension.values:
-            # choice() takes no null, and a plain list no quotes beside those of its texts.
+        if len(dimension.values) > 1:
+            # choice() takes no null, and loses the quotes that tell a text from a number.
             return ",".join(dimension.values)
-        return f"choice({','.join(map(quoted_text, dimension.values))})"
+        # A list of one is no sweep.
+        return f"choice({quoted_text(dimension.values[0])})"
     if isinstance(dimension, Integer):
         swept = f"range({dimension.low},{dimension.high + 1})"
     else:

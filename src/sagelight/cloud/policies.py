@@ -78,7 +78,7 @@ def ground_of(settings: PolicySettings) -> Ground:
     cloud, deploy = settings.cloud, settings.deploy
     found = find_place(cloud)
     if found.assumed:
-        raise CloudError(found.assumed[-1])
+        raise CloudError(f"policies are for a real region and role; {found.assumed[-1]}")
     for uri in (*settings.reads, *settings.writes):
         if not uri.startswith(S3) or not uri.removeprefix(S3).strip("/"):
             raise ConfigError(f"{uri} is no address in S3. Type s3://BUCKET/PREFIX.")

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# What taking something apart can raise that has another shape than it should.
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+
 
 def parse_json(text: str | bytes) -> Any:
     """What a JSON text holds.

@@ -17,10 +17,8 @@ from typing import Any, BinaryIO, ClassVar
 
 from sagelight.errors import RunError
 from sagelight.files import takes_lock, write_json
-from sagelight.parsing import read_json
+from sagelight.parsing import DAMAGE, read_json
 
-# What reading a thing of another shape than its own can raise.
-DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 _CHUNK = 1 << 22
 
 
@@ -64,7 +62,7 @@ class Store:
             made_from: everything that decides the content, as plain JSON.
             make: fills the empty folder given, and returns more facts to keep beside the content. It calls
                 `make_room` before it writes much.
-            is_whole: whether a folder holds what its facts say; it may raise what is in `DAMAGE` where it does not.
+            is_whole: whether a folder holds what its facts say; it may raise `sagelight.parsing.DAMAGE` where it does not.
 
         Returns:
             The folder and the facts.

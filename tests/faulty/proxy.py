@@ -110,7 +110,7 @@ def operation_of(method: str, path: str, target: str) -> str:
 def faulty(target: str) -> Iterator[Faulty]:
     """A proxy in front of `target`, `http://HOST:PORT`, for as long as the block lasts."""
     found = Faulty(target)
-    server = _Server((HOST, 0), _handler(found))
+    server = _Server(found)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     found.url = f"http://{HOST}:{server.server_port}"
@@ -126,120 +126,118 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def __init__(self, proxy: Faulty) -> None:
+        self.proxy, self.target = proxy, urlparse(proxy.target).netloc
+        super().__init__((HOST, 0), _Handler)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """The client has gone, which is what many of the faults are for."""
 
 
-def _handler(proxy: Faulty) -> type[BaseHTTPRequestHandler]:
-    host = urlparse(proxy.target).netloc
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    _late = False
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        _late = False
-
-        def _meet(self) -> None:
-            operation = operation_of(self.command, self.path, self.headers.get("X-Amz-Target", ""))
-            kind = proxy.fault(operation)
-            if kind == plans.DROP_BEFORE:
-                self._cut()
-                return
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if kind in JSON_REFUSALS:
-                self._late = kind == plans.SKEW
-                self._refuse(operation, kind)
-            elif kind == plans.PAGE:
-                self._send(200, [("Content-Type", "text/html")], SIGN_IN)
-            else:
-                proxy.forwarded[operation] += 1
-                self._answer(operation, kind, *self._forward(body))
-
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _meet  # noqa: N815
-
-        def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-            line = http.client.HTTPConnection(host, timeout=LONGEST_WAIT)
-            try:
-                line.request(self.command, self.path, body, dict(self.headers.items()))
-                answer = line.getresponse()
-                dropped = ("connection", "transfer-encoding", "date", "server")
-                if self.command not in EMPTY:
-                    dropped += ("content-length",)
-                headers = [(n, v) for n, v in answer.getheaders() if n.lower() not in dropped]
-                return answer.status, headers, answer.read()
-            finally:
-                line.close()
-
-        def _answer(
-            self,
-            operation: str,
-            kind: str | None,
-            status: int,
-            headers: list[tuple[str, str]],
-            body: bytes,
-        ) -> None:
-            if kind == plans.DROP_AFTER or (kind == plans.TRUNCATE and not body):
-                self._cut()
-            elif kind == plans.ERROR_AFTER:
-                self._refuse(operation, plans.ERROR)
-            elif kind == plans.TRUNCATE:
-                self._send(status, headers, body, sent=len(body) // 2)
-                self._cut()
-            elif kind == plans.TRICKLE:
-                self._send(status, headers, body, pieces=PIECES)
-            else:
-                REAL_SLEEP(
-                    {plans.SLOW: SLOW_SECONDS, plans.STALL: STALL_SECONDS}.get(kind or "", 0)
-                )
-                self._send(status, headers, body)
-
-        def _refuse(self, operation: str, kind: str) -> None:
-            if operation.startswith("S3."):
-                code, message, status = S3_REFUSALS[kind]
-                body, content = XML.format(code=code, message=message).encode(), "application/xml"
-            else:
-                code, message, status = JSON_REFUSALS[kind]
-                body = json.dumps({"__type": code, "message": message}).encode()
-                content = "application/x-amz-json-1.1"
-            self._send(status, [("Content-Type", content), ("x-amzn-errortype", code)], body)
-
-        def _send(
-            self,
-            status: int,
-            headers: list[tuple[str, str]],
-            body: bytes,
-            sent: int | None = None,
-            pieces: int = 1,
-        ) -> None:
-            self.send_response(status)
-            for name, value in headers:
-                self.send_header(name, value)
-            if self.command in EMPTY:
-                self.end_headers()
-                return
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            whole = body[:sent]
-            step = max(1, -(-len(whole) // pieces))
-            for start in range(0, len(whole), step):
-                self.wfile.write(whole[start : start + step])
-                if pieces > 1:
-                    REAL_SLEEP(SLOW_SECONDS / pieces)
-
-        def _cut(self) -> None:
-            """End the connection at once, so that the client sees a reset."""
-            self.close_connection = True
-            linger = struct.pack("ii", 1, 0)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-
-        def date_time_string(self, timestamp: float | None = None) -> str:
-            """AWS's time, which the answers bear."""
-            now = time.time() if timestamp is None else timestamp
-            late, self._late = self._late, False
-            return super().date_time_string(now + SKEW_SECONDS * late)
-
-        def log_message(self, format: str, *args: object) -> None:
+    def _meet(self) -> None:
+        operation = operation_of(self.command, self.path, self.headers.get("X-Amz-Target", ""))
+        kind = self.server.proxy.fault(operation)
+        if kind == plans.DROP_BEFORE:
+            self._cut()
             return
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if kind in JSON_REFUSALS:
+            self._late = kind == plans.SKEW
+            self._refuse(operation, kind)
+        elif kind == plans.PAGE:
+            self._send(200, [("Content-Type", "text/html")], SIGN_IN)
+        else:
+            self.server.proxy.forwarded[operation] += 1
+            self._answer(operation, kind, *self._forward(body))
 
-    return Handler
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _meet  # noqa: N815
+
+    def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        line = http.client.HTTPConnection(self.server.target, timeout=LONGEST_WAIT)
+        try:
+            line.request(self.command, self.path, body, dict(self.headers.items()))
+            answer = line.getresponse()
+            dropped = ("connection", "transfer-encoding", "date", "server")
+            if self.command not in EMPTY:
+                dropped += ("content-length",)
+            headers = [(n, v) for n, v in answer.getheaders() if n.lower() not in dropped]
+            return answer.status, headers, answer.read()
+        finally:
+            line.close()
+
+    def _answer(
+        self,
+        operation: str,
+        kind: str | None,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: bytes,
+    ) -> None:
+        if kind == plans.DROP_AFTER or (kind == plans.TRUNCATE and not body):
+            self._cut()
+        elif kind == plans.ERROR_AFTER:
+            self._refuse(operation, plans.ERROR)
+        elif kind == plans.TRUNCATE:
+            self._send(status, headers, body, sent=len(body) // 2)
+            self._cut()
+        elif kind == plans.TRICKLE:
+            self._send(status, headers, body, pieces=PIECES)
+        else:
+            REAL_SLEEP({plans.SLOW: SLOW_SECONDS, plans.STALL: STALL_SECONDS}.get(kind or "", 0))
+            self._send(status, headers, body)
+
+    def _refuse(self, operation: str, kind: str) -> None:
+        if operation.startswith("S3."):
+            code, message, status = S3_REFUSALS[kind]
+            body, content = XML.format(code=code, message=message).encode(), "application/xml"
+        else:
+            code, message, status = JSON_REFUSALS[kind]
+            body = json.dumps({"__type": code, "message": message}).encode()
+            content = "application/x-amz-json-1.1"
+        self._send(status, [("Content-Type", content), ("x-amzn-errortype", code)], body)
+
+    def _send(
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        sent: int | None = None,
+        pieces: int = 1,
+    ) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        if self.command in EMPTY:
+            self.end_headers()
+            return
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        whole = body[:sent]
+        step = max(1, -(-len(whole) // pieces))
+        for start in range(0, len(whole), step):
+            self.wfile.write(whole[start : start + step])
+            if pieces > 1:
+                REAL_SLEEP(SLOW_SECONDS / pieces)
+
+    def _cut(self) -> None:
+        """End the connection at once, so that the client sees a reset."""
+        self.close_connection = True
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """AWS's time, which the answers bear."""
+        now = time.time() if timestamp is None else timestamp
+        late, self._late = self._late, False
+        return super().date_time_string(now + SKEW_SECONDS * late)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
 
 
 # Programs that hurry shorten everybody else's.

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.answers import error_code
+from sagelight.cloud.client import Aws, explained
 from sagelight.errors import CloudError
 
 US_EAST_1 = "us-east-1"

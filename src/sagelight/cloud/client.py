@@ -14,8 +14,6 @@ from sagelight.cloud.extra import require_aws
 from sagelight.cloud.settings import CloudSettings
 from sagelight.errors import CloudError
 
-__all__ = ["ATTEMPTS", "FORBIDDEN", "Aws", "error_code", "explained"]
-
 ATTEMPTS = 8
 # In the records of AWS every call of this project says so.
 AGENT = f"sagelight/{__version__}"

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlparse
 
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.answers import error_code
+from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.endpoint_settings import ASYNC, REALTIME, SERVERLESS
 from sagelight.cloud.place import ASSUMED_REGION, region_of
 from sagelight.cloud.settings import CloudSettings

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.answers import error_code
+from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.endpoint_settings import ASYNC, REALTIME, SERVERLESS
 from sagelight.cloud.models import is_absent
 from sagelight.errors import CloudError

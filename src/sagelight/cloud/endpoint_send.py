@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from sagelight.cloud.answers import is_unsure
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.answers import error_code, is_unsure
+from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS
 from sagelight.cloud.endpoint_follow import (
     FAILED,

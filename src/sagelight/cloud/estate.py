@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sagelight.cloud.client import FORBIDDEN, Aws, error_code
+from sagelight.cloud.answers import error_code
+from sagelight.cloud.client import FORBIDDEN, Aws
 from sagelight.cloud.endpoint_follow import look_up_endpoint
 from sagelight.cloud.endpoint_request import ENDPOINT_TAG, schedule_name
 from sagelight.cloud.endpoint_settings import CleanupSettings

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.answers import error_code
+from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.endpoint_request import EXPIRES_TAG, SCALED, SCHEDULES, TIME, schedule_name
 from sagelight.cloud.models import is_absent
 from sagelight.cloud.request import OURS

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sagelight.cloud.answers import error_code
 from sagelight.cloud.bucket import ensure_bucket
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.contract import violations
 from sagelight.cloud.extra import require_aws
 from sagelight.cloud.packing import PackedBundle, pack_bundle

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sagelight.cloud.answers import careful
-from sagelight.cloud.client import AGENT, ATTEMPTS, error_code, explained, guarded
+from sagelight.cloud.answers import careful, error_code
+from sagelight.cloud.client import AGENT, ATTEMPTS, explained, guarded
 from sagelight.errors import CloudError
 
 S3 = "s3://"

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlparse
 
 from sagelight.archives import unpack
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.answers import error_code
+from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.follow import TUNING, JobState, find_job, readable_reason
 from sagelight.cloud.tensors import fetch_trial, trial_uri
 from sagelight.config.hyperparameters import decode, unwrapped

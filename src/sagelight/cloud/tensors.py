@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlparse
 
 from sagelight.archives import inside
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.answers import error_code
+from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.place import find_place
 from sagelight.cloud.settings import CloudSettings
 from sagelight.debugging.writer import COLLECTIONS, END, EVENTS, INDEX

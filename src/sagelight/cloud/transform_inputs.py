@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.answers import error_code
+from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.data import Cargo, loose_photos
 from sagelight.cloud.transform_manifest import MANIFESTS, S3, parse_manifest
 from sagelight.data.index import EXTENSIONS, image_paths

@@ -14,7 +14,8 @@ import numpy as np
 
 from sagelight.archives import read_member
 from sagelight.bundle.spec import BundleSpec
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.answers import error_code
+from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.follow import LOG_GROUPS, TRANSFORM, JobState
 from sagelight.cloud.transform_inputs import Inputs, Photo
 from sagelight.cloud.transform_manifest import S3

@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from sagelight.cloud.client import Aws, error_code, explained
+from sagelight.cloud.answers import error_code
+from sagelight.cloud.client import Aws, explained
 from sagelight.cloud.data import Cargo
 from sagelight.cloud.shards import Parcel, shards, single
 from sagelight.progress import progress

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from sagelight.debugging.records import decode, written_at
 from sagelight.debugging.writer import COLLECTIONS, END, INDEX, STARTS
 from sagelight.errors import DataError
-from sagelight.parsing import read_json
+from sagelight.parsing import DAMAGE, read_json
 
 # Where a run keeps what its debugger leaves, and its trial therein.
 FOLDER, TRIAL = "debugger", "trial"
 REDUCED = "smdebug/reductions/"
 # Rules ask for one reduction after the other of the same step; whole tensors are read one by one.
 _KEPT_BYTES = 2**20
-_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 _INDEX_NAME = re.compile(r"(\d+)_(.+)\.json")
 
 
@@ -225,7 +224,7 @@ class Trial:
         try:
             read = read_json(path)["collections"]
             found = {name: set(each["tensor_names"]) for name, each in read.items()}
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self._tell(f"{path.name} cannot be read: {error}")
             return
         for name, tensors in found.items():
@@ -251,7 +250,7 @@ class Trial:
                     worker,
                 )
                 self._add(entry["tensorname"], spot)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self._tell(f"step {global_step} of {worker} cannot be read: {path.name}: {error}")
             return 0
         return 1

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from sagelight.cloud.client import error_code
+from sagelight.cloud.answers import error_code
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 SECONDS_BETWEEN_WRITES = 0.5

@@ -22,7 +22,7 @@ from urllib.parse import urlparse
 
 import sagelight
 from sagelight.archives import unpack
-from sagelight.cloud.client import error_code
+from sagelight.cloud.answers import error_code
 from sagelight.errors import ArchiveError
 from sagelight.secrets import without_secrets
 

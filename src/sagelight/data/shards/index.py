@@ -19,7 +19,7 @@ from sagelight.archives import refuse_swollen
 from sagelight.data.index import SPLITS, ImageIndex, Sample
 from sagelight.data.shards.archives import INDEX, Shard, Shards, pack_arrays
 from sagelight.errors import ArchiveError, DataError, first_line
-from sagelight.parsing import parse_json
+from sagelight.parsing import DAMAGE, parse_json
 
 FORMAT = 1
 # A copy is written under this name, wherever the index came from.
@@ -94,20 +94,7 @@ def read_index(content: bytes, root: str) -> Prepared:
         return _prepared(facts, arrays, root)
     except DataError:
         raise
-    except (
-        ArchiveError,
-        zipfile.BadZipFile,
-        zlib.error,
-        ValueError,
-        AttributeError,
-        OverflowError,
-        KeyError,
-        TypeError,
-        IndexError,
-        OSError,
-        EOFError,
-        MemoryError,
-    ) as error:
+    except (ArchiveError, zipfile.BadZipFile, zlib.error, EOFError, *DAMAGE) as error:
         raise DataError(
             f"{where} is damaged ({first_line(error)}). Copy it again, or type "
             "`python launch/local.py prepare` to write the shards again."

@@ -144,7 +144,9 @@ def tried(folder: Path, size: float, strategy: str) -> Figures:
             asked = proposals.ask()
             for epoch in range(1, EPOCHS + 1):
                 proposals.report(asked.number, epoch, 0.5)
+                proposals.trials()
             proposals.complete(asked.number, 0.5, 1.0)
+            write_trials(proposals.trials(), place(folder, strategy, size))
             proposals.remaining()
     return {**figures, "processor_seconds_a_trial": figures["processor_seconds"] / count}
 

@@ -70,6 +70,7 @@ class Proposals:
         self._study = self._open(self._database, _digest(study, fingerprint))
         self._asked: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
+        self._ended: dict[int, Trial] = {}
         self._requeue_lost()
         self._enqueue_grid()
 
@@ -155,6 +156,15 @@ class Proposals:
         return [t for t in self._study.get_trials(deepcopy=False) if t.state.name != "WAITING"]
 
     def _trial(self, frozen: optuna.trial.FrozenTrial) -> Trial:
+        # Asked after every message of a trial: what has ended is not read again.
+        if frozen.number in self._ended:
+            return self._ended[frozen.number]
+        trial = self._read(frozen)
+        if frozen.state.is_finished():
+            self._ended[frozen.number] = trial
+        return trial
+
+    def _read(self, frozen: optuna.trial.FrozenTrial) -> Trial:
         states: dict[str, State] = {"COMPLETE": "Completed", "PRUNED": "Stopped", "FAIL": "Failed"}
         curve = tuple(value for _, value in sorted(frozen.intermediate_values.items()))
         best = (max if self.maximize else min)(curve, default=None)

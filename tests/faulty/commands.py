@@ -29,6 +29,7 @@ from faulty.stage import BUCKET, FOREVER, INNER_STUDY, Stage
 from sagelight.cli import main as here
 from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS
 from sagelight.cloud.door import main as cloud
+from sagelight.cloud.results import MARKER
 from sagelight.cloud.source import Source, pack_source
 from sagelight.rehearsal.command import ROLE
 from sagelight.tuning.study import Study, read_study
@@ -336,6 +337,8 @@ def _without_clock(path: Path) -> bytes | None:
         with path.open(newline="") as file:
             rows = [{**row, "seconds": ""} for row in csv.DictReader(file)]
         return CHANCE.sub(r"\1", repr(rows)).encode()
+    if path.name == MARKER:
+        return CHANCE.sub(r"\1", path.read_text()).encode()
     return None if path.suffix in (".html", ".db") else path.read_bytes()
 
 

@@ -193,11 +193,18 @@ def test_what_a_kill_has_left_half_written_goes_when_the_run_goes_on() -> None:
     for name in ("here/.bundle.12.tmp", "here/.bundle.12.old"):
         Path(name).mkdir()
         Path(name, "model.onnx").touch()
-    Path("here/checkpoints/.last.ckpt.12.tmp").touch()
+    Path("here/debugger/trial/index/000000000").mkdir(parents=True)
+    for name in (
+        "checkpoints/.last.ckpt.12.tmp",
+        "debugger/.findings.json.12.tmp",
+        "debugger/trial/index/000000000/000000000001_worker_0.json.tmp",
+    ):
+        Path("here", name).touch()
     with locked(Path("here")):
         pass
-    left = sorted(path.as_posix() for path in Path("here").rglob(".*"))
+    left = [path.as_posix() for path in Path("here").rglob("*") if path.name.startswith(".")]
     assert left == ["here/.lock"]
+    assert list(Path("here").rglob("*.tmp")) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 half a file"])

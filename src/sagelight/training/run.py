@@ -176,6 +176,9 @@ def _sweep(folder: Path) -> None:
                 shutil.rmtree(left)
             else:
                 left.unlink()
+    # smdebug's layout has folders of its own, and names without a dot before them.
+    for left in (folder / "debugger").rglob("*.tmp"):
+        left.unlink()
 
 
 def _let_go() -> None:

@@ -73,8 +73,14 @@ def main() -> None:
 
 def _play(asked: dict[str, str]) -> None:
     """One process: play until its share of the faults is injected."""
-    # Its servers end with it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    ending: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        # A command that is being typed takes this for its own end; its servers end with the block.
+        ending.append(number)
+        raise SystemExit(1)
+
+    signal.signal(signal.SIGTERM, end)
     number, count = int(asked["worker"]), int(asked["processes"])
     wanted = -(-int(asked["faults"]) // count)
     before = list(_rows(Path(asked["folder"]), asked["seed"], number))
@@ -94,6 +100,8 @@ def _play(asked: dict[str, str]) -> None:
                 turn = index // TURNS + number * len(names) // count
                 scenario = SCENARIOS[names[turn % len(names)]]
                 row = _row(player, scenario, f"{asked['seed']}-{number}-{index}")
+                if ending:
+                    raise SystemExit(1)
                 rows.write(json.dumps(row) + "\n")
                 rows.flush()
                 injected, index = injected + sum(row["injected"].values()), index + 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sagelight.config.compose import compose, load
+from sagelight.config.compose import compose, compose_with_sweep, load, parse_value
 from sagelight.config.groups import GROUPS, conf_dir, group_choices
 from sagelight.config.save import config_digest, save, saved_digest
 from sagelight.config.schema import Config
@@ -14,6 +14,7 @@ from sagelight.errors import ConfigError
 
 EVERY_CHOICE = [f"{group}={choice}" for group in GROUPS for choice in group_choices(group)]
 LISTS = "`python launch/local.py train --help` lists every setting."
+MEANT = "${KEY} stands for the value of another setting; put a backslash before the $ that is meant as such."
 
 
 def test_default_is_the_digits_that_need_no_download() -> None:
@@ -66,6 +67,14 @@ def test_the_command_line_wins_over_the_experiment() -> None:
         ("optimizer.lrr=1", f"unknown setting optimizer.lrr. Did you mean optimizer.lr, optimizer or optimizer.name? {LISTS}"),
         ("+optimizer.lrr=1", f"unknown setting optimizer.lrr. Did you mean optimizer.lr, optimizer or optimizer.name? {LISTS}"),
         ("++lr=3", f"unknown setting lr. Did you mean optimizer.lr? {LISTS}"),
+        ("nam=x", f"unknown setting nam. Did you mean name or data.name? {LISTS}"),
+        ("x.head.momentum=1", f"unknown setting x.head.momentum. Did you mean optimizer.momentum? {LISTS}"),
+        ("callbacks.decay=1", f"unknown setting callbacks.decay. Did you mean finetune.decay? {LISTS}"),
+        ("a.cache=1", f"unknown setting a.cache. Did you mean data.cache or features.cache? {LISTS}"),
+        ("data.root='${nope}'", f"data.root: Interpolation key 'nope' not found. {MEANT}"),
+        ("++optimizer.lr=abc", "optimizer.lr=abc: must be a number. The default is optimizer.lr=0.003."),
+        ("+optimizer.lr=abc", "Could not append to config. An item is already at 'optimizer.lr'."),
+        ("optimizer=x.yml", "optimizer=x.yml: there is no such optimizer. Choose one of adamw, sgd."),
         ("optimizer.lr=abc", "optimizer.lr=abc: must be a number. The default is optimizer.lr=0.003."),
         ("optimizer.lr=-1", "optimizer.lr=-1.0: must be greater than 0. The default is 0.003."),
         ("optimizer.lr=nan", "optimizer.lr=nan: must be greater than 0. The default is 0.003."),
@@ -125,16 +134,70 @@ def test_config_file_repeats_and_takes_single_settings(tmp_path: Path) -> None:
     again = load(path, ["seed=3"])
     assert (again.seed, again.run_dir, again.optimizer.lr) == (3, "auto", 0.01)
     assert load(path, ["run_dir=here"]).run_dir == "here"
+    quoted = load(path, ["++run_dir='a=b c'", "resume=off"])
+    assert (quoted.run_dir, quoted.resume) == ("a=b c", "off")
     with pytest.raises(ConfigError, match=r"only single settings can be changed"):
         load(path, ["optimizer=sgd"])
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "{", "a: ${b"])
-def test_config_file_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("[1, 2]", "it holds no settings."),
+        ("{", "while parsing a flow node"),
+        ("a: ${b", "no viable alternative at input '${b'"),
+    ],
+)
+def test_config_file_that_is_none_is_refused(tmp_path: Path, content: str, why: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(content)
-    with pytest.raises(ConfigError, match="is no configuration"):
+    with pytest.raises(ConfigError) as refusal:
         load(path, [])
+    assert str(refusal.value).startswith(f"--config-from {path} is no configuration: {why}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("optimizer: {lr: abc}", "optimizer.lr: must be a number. The default is optimizer.lr=0.003."),
+        ("data: {root: '${nope}'}", f"data.root: Interpolation key 'nope' not found. {MEANT}"),
+        ("data: {rot: x}", f"unknown setting data.rot. Did you mean data.root, data.prefetch or data.sampler? {LISTS}"),
+    ],
+)  # fmt: skip
+def test_config_file_with_a_setting_that_means_nothing_is_refused(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as refusal:
+        load(path, [])
+    assert str(refusal.value) == message
+
+
+def test_a_value_of_another_setting_is_read_where_it_means_something(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("data: {root: 'photos/${seed}'}\nseed: 5\nname: é\n", encoding="utf-8")
+    config = load(path, [])
+    assert (config.data.root, config.name) == ("photos/5", "é")
+
+
+def test_what_tuning_varies_comes_with_the_configuration() -> None:
+    config, sweep = compose_with_sweep(["hpo=default"])
+    assert config.hpo.metric == "val/accuracy"
+    assert sweep == {
+        "optimizer.lr": "tag(log,interval(0.001,0.1))",
+        "data.batch_size": "choice(32,64,128,256,512)",
+        "trainer.max_epochs": "range(2,11)",
+    }
+    assert compose_with_sweep(["hpo=none"])[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("a.b=1e-3", ("a.b", 0.001)), ("a='1'", ("a", "1")), ("a=[x,null]", ("a", ["x", None]))],
+)
+def test_one_value_is_read_by_the_grammar(text: str, found: tuple[str, object]) -> None:
+    assert parse_value(text) == found
 
 
 def test_missing_config_file_is_refused(tmp_path: Path) -> None:
@@ -142,8 +205,9 @@ def test_missing_config_file_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "no.yaml", [])
 
 
-def test_experiment_may_be_a_path(tmp_path: Path) -> None:
-    best = tmp_path / "best.yaml"
+@pytest.mark.parametrize("ending", ["yaml", "yml"])
+def test_experiment_may_be_a_path(tmp_path: Path, ending: str) -> None:
+    best = tmp_path / f"best.{ending}"
     best.write_text(
         "# @package _global_\ndefaults:\n  - override /model: resnet50\noptimizer:\n  lr: 0.25\n"
     )

@@ -88,6 +88,7 @@ def test_shared_overrides_are_cut_into_numbered_parts_of_what_a_value_may_hold()
     assert "".join(parts.values()) == json.dumps(overrides)
     # A service may give them back in any order, as the tenth before the second.
     assert decode(dict(sorted(parts.items()))) == overrides
+    assert decode({name: json.dumps(part) for name, part in parts.items()}) == overrides
     assert encode([]) == {"sagelight_overrides_0": "[]"}
 
 
@@ -111,7 +112,7 @@ def test_parts_of_no_list_are_refused_by_their_names(parts: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "inside"),
-    [('"a"', "a"), ("a", "a"), ('"a', '"a'), ("5", "5"), ("'a'", "'a'"), ('""', ""), ("null", "null")],
+    [('"a"', "a"), ("a", "a"), ('"a', '"a'), ("5", "5"), ("'a'", "'a'"), ('""', ""), ("null", "null"), (' "a"', ' "a"')],
 )  # fmt: skip
 def test_a_text_is_taken_out_of_json_quotes(text: str, inside: str) -> None:
     assert unwrapped(text) == inside

@@ -81,20 +81,17 @@ def load(path: Path, overrides: Sequence[str]) -> Config:
         ) from error
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"--config-from {path} is no configuration: it holds no settings.")
-    for text in overrides:
-        override = _parse(text)
-        if override.key_or_group in GROUPS:
+    typed = {str(override.key_or_group): override for override in map(_parse, overrides)}
+    for key, override in typed.items():
+        if key in GROUPS:
             raise ConfigError(
-                f"{text}: with --config-from only single settings can be changed, "
-                f"such as {override.key_or_group}.KEY=VALUE."
+                f"{override.input_line}: with --config-from only single settings can be changed, "
+                f"such as {key}.KEY=VALUE."
             )
-        OmegaConf.update(loaded, override.key_or_group, override.value())
+        OmegaConf.update(loaded, key, override.value())
+    for key in {"run_dir", "resume"} - typed.keys():
+        OmegaConf.update(loaded, key, AUTO)
     config = to_config(loaded)
-    config.run_dir = config.resume = AUTO
-    for text in overrides:
-        key, _, value = text.partition("=")
-        if key in ("run_dir", "resume"):
-            setattr(config, key, value)
     check(config)
     return config
 
@@ -176,8 +173,8 @@ def _check_choice(text: str, group: str, value: Any) -> None:
 
 
 def _unknown(name: str, known: set[str]) -> str:
-    last = name.rsplit(".", 1)[-1]
-    same = sorted(key for key in known if "." in key and key.rsplit(".", 1)[-1] == last)
+    last = name.rpartition(".")[2]
+    same = sorted(key for key in known if key.endswith(f".{last}"))
     hint = f" Did you mean {' or '.join(same)}?" if same else suggestion(name, known)
     return f"unknown setting {name}.{hint} {HELP}"
 

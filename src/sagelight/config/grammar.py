@@ -66,13 +66,10 @@ def hydra_text(value: Any) -> str:
 
 def quoted_text(text: str) -> str:
     """A Hydra text that may stand in a list: what is a bare word gets quotes, all else is returned as it is."""
-    bare = not text.startswith("'") and _reads_back(text)
-    return QuotedString(text, Quote.single).with_quotes() if bare else text
+    return QuotedString(text, Quote.single).with_quotes() if _reads_back(text) else text
 
 
 def _reads_back(text: str) -> bool:
-    if text.startswith(('"', "'")):
-        return False
     try:
         # In a list, where less may stand bare than alone.
         override = OverridesParser.create().parse_override(f"key=[{text}]")

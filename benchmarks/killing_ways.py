@@ -11,6 +11,7 @@ from pathlib import Path
 from killing import FLUSHED, LOG, LONGEST_SECONDS, Command
 
 Way = Callable[[Command, Path, random.Random], None]
+STARVING_SECONDS = 15.0
 # What SQLite writes it flushes by itself, where nobody notes it.
 _NOT_CUT = (FLUSHED, LOG, ".lock", "study.db", "study.db-journal")
 # Of a run, what a service that copies files while they are written may have torn.
@@ -42,13 +43,18 @@ def interrupted(command: Command, folder: Path, chance: random.Random) -> None:
 
 
 def starved(command: Command, folder: Path, chance: random.Random) -> None:
-    """No more memory than it has: whatever it asks for from now on is refused."""
+    """No more memory than it has: whatever it asks for from now on is refused; after a while it is killed.
+
+    Python waits for ever for a thread that got too little memory to begin.
+    """
     try:
         pages = int(Path(f"/proc/{command.pid}/statm").read_text().split()[0])
         most = pages * resource.getpagesize()
         resource.prlimit(command.pid, resource.RLIMIT_AS, (most, most))
     except (FileNotFoundError, ProcessLookupError):
         return
+    command.over_within(STARVING_SECONDS)
+    command.send(signal.SIGKILL)
 
 
 def cut_off(command: Command, folder: Path, chance: random.Random) -> None:

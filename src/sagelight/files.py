@@ -44,6 +44,15 @@ def replace_folder(scratch: Path, folder: Path) -> None:
     shutil.rmtree(old)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed writers of `folder` have left half written; whoever writes there must hold its lock."""
+    for left in (*folder.glob(".*.tmp"), *folder.glob(".*.old")):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
 def takes_lock(file: IO[Any]) -> bool:
     """Lock a file against other processes, until it is closed; False where one of them holds it."""
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from sagelight.config.save import config_digest, saved_digest
 from sagelight.config.schema import Config
 from sagelight.config.setting import AUTO
 from sagelight.errors import RunError
-from sagelight.files import takes_lock
+from sagelight.files import sweep, takes_lock
 from sagelight.training.resuming import BEST, newest_whole
 
 FINISHED = "metrics.json"
@@ -171,11 +170,7 @@ def locked(folder: Path) -> Iterator[None]:
 def _sweep(folder: Path) -> None:
     """Remove what a killed process had half written."""
     for place in (folder, folder / CHECKPOINTS, folder / "evaluation", folder / "profiler"):
-        for left in (*place.glob(".*.tmp"), *place.glob(".*.old")):
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
+        sweep(place)
     # smdebug's layout has folders of its own, and names without a dot before them.
     for left in (folder / "debugger").rglob("*.tmp"):
         left.unlink()

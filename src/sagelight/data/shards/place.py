@@ -15,7 +15,7 @@ from sagelight.data.shards.index import read_index
 from sagelight.data.shards.plan import Planned
 from sagelight.data.shards.write import clear_notes
 from sagelight.errors import DataError, RunError
-from sagelight.files import atomic, takes_lock, write_text
+from sagelight.files import atomic, sweep, takes_lock, write_text
 
 if TYPE_CHECKING:
     from sagelight.cloud.objects import Objects
@@ -154,6 +154,7 @@ def _scratch(folder: Path, plan: str, output: str) -> Iterator[None]:
         with (folder / _LOCK).open("w") as file:
             if not takes_lock(file):
                 raise RunError(f"output={output}: another process is writing shards there.")
+            sweep(folder)
             if not (folder / _PLAN).is_file() or (folder / _PLAN).read_text() != plan:
                 _empty(folder)
                 write_text(folder / _PLAN, plan)

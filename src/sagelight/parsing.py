@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# What taking something apart can raise that has another shape than it should.
-DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+# What taking something apart can raise that has another shape than it should: zips that are encrypted or packed in a
+# way of their own (RuntimeError), arrays whose headers are no Python (TokenError) or ask for terabytes (MemoryError).
+DAMAGE = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(RuntimeError, MemoryError, TokenError),
+)
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -136,7 +136,7 @@ def _resized(data: bytes) -> None:
         return _resized_facts(folder)
 
     with contextlib.redirect_stderr(io.StringIO()):
-        folder, found = store.entry(RESIZED, make, store.is_whole)
+        folder, found = store.get(RESIZED, 2, make)
     unreadable = unreadable_photos(found)
     file = ResizedFile(folder, unreadable)
     for row in range(2):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
 
 from fuzzing.changes import DEEP, joined
 from fuzzing.every import target
+from sagelight.data.shards.index import read_index
+from sagelight.errors import DataError
 
 DEEP_JSON = DEEP.encode()
 TINY_EXIF = b"\x02I\0"
@@ -18,6 +22,14 @@ def _array(values: object) -> bytes:
     file = io.BytesIO()
     np.save(file, np.asarray(values))
     return file.getvalue()
+
+
+def _spec(mean: str = "[0, 0, 0]", accuracy: str = "0.9") -> bytes:
+    return f"""{{"labels": ["red"], "backbone": "net", "fingerprint": "", "provenance": {{}}, "format_version": 2,
+        "preprocessing": {{"resize_size": 16, "image_size": 16, "mean": {mean}, "std": [1, 1, 1]}},
+        "splits": {{"validation_fraction": 0, "test_fraction": 0, "split_seed": 0}},
+        "quantization": {{"fp32_accuracy": 0.9, "int8_accuracy": {accuracy}, "photos": 2, "calibration_photos": 1}}}}
+    """.encode()
 
 
 FACTS = b'{"unreadable": %s, "sha256": "@sha256@", "rows": "@sha256@", "stamp": %s}'
@@ -44,6 +56,15 @@ CRASHES = {
     ),
     "exif-of-three-bytes": ("images.exif", TINY_EXIF),
     "exif-cut-off": ("images.exif", b"\x02MM\0*\0\0\0"),
+    "file-of-nothing": ("overrides.config_file", b"null"),
+    "mapping-with-a-number-for-a-name": (
+        "overrides.config_file",
+        b"debugger: {parameters: {1: {patience: 2}}}",
+    ),
+    "mapping-with-a-date": ("overrides.config_file", b"debugger: {parameters: {a: 2024-01-01}}"),
+    "head-and-more": ("requests.connection", b"HEAD /ping HTTP/1.0\r\n\r\n1.1\r\n\r\n"),
+    "bundle-with-words-for-numbers": ("bundles.spec", _spec(mean='[0.485, 0.456, "nan"]')),
+    "bundle-with-a-list-for-a-number": ("bundles.spec", _spec(accuracy="[[]]")),
     "nested-bundle": ("bundles.spec", DEEP_JSON),
     "record-with-a-long-number": ("trials.event", b"\0" + b"\xff" * 9 + b"\x7f"),
     "record-with-an-endless-number": ("trials.event", b"\xff" * 5000),
@@ -92,3 +113,39 @@ def test_a_bundle_may_not_ask_for_pictures_of_gigabytes() -> None:
     asked = seed.replace(b'"resize_size": 16', b'"resize_size": 999999999')
     assert asked != seed
     target("bundles.model").execute(asked)
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, 1), (2, 99)], ids=["encrypted", "packed-oddly"])
+def test_an_index_that_zips_otherwise_is_refused(place: int, value: int) -> None:
+    [seed] = target("stores.index").seeds()
+    content = bytearray(seed)
+    # The flags and the way of packing lie behind each signature, in the file and in its directory.
+    for signature, behind in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = seed.find(signature)
+        while at >= 0:
+            content[at + behind + place] = value
+            at = seed.find(signature, at + 1)
+    with pytest.raises(DataError, match=r"index.npz is damaged"):
+        read_index(bytes(content), "shards")
+    target("stores.index").execute(bytes(content))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"{'descr': '<i4', 'shape': (", b"{'descr': '<i8', 'fortran_order': False, 'shape': (1099511627776,)}"],
+    ids=["cut-off", "of-terabytes"],
+)  # fmt: skip
+def test_an_index_with_a_strange_array_is_refused(header: bytes) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as packed:
+        start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+        packed.writestr("facts.npy", start + header)
+    with pytest.raises(DataError, match=r"index.npz is damaged"):
+        read_index(file.getvalue(), "shards")
+
+
+def test_fewer_resized_photos_than_there_are_are_made_again() -> None:
+    one = np.array([[0, 3, 4, zlib.crc32(bytes(range(36)))]], np.int64)
+    for count in (b"1", b"2"):
+        facts = FACTS.replace(b"{", b'{"count": ' + count + b", ", 1) % (b"{}", b'"@stamp@"')
+        target("stores.resized").execute(joined(facts, _array(one), bytes(range(36))))

@@ -112,10 +112,10 @@ class BundleSpec:
             raise TypeError("its provenance is no mapping")
         if self.preprocessing.resize_size**2 > MAX_PIXELS:
             raise ValueError("its resize_size makes larger pictures than any photo that is read")
-        numbers = [
-            value for part in (self.splits, self.quantization) if part for value in astuple(part)
-        ]
-        if not all(isinstance(number, list) or math.isfinite(number) for number in numbers):
+        *numbers, _ = astuple(self.splits)
+        numbers += [*self.preprocessing.mean, *self.preprocessing.std]
+        numbers += astuple(self.quantization) if self.quantization else ()
+        if not all(math.isfinite(number) for number in numbers):
             raise ValueError("a number in it is not finite")
 
     @classmethod

@@ -6,7 +6,7 @@ import typing
 from typing import Any
 
 from sagelight.config.schema import Config
-from sagelight.config.setting import AUTO, Limits, hints, lookup, walk
+from sagelight.config.setting import AUTO, Limits, hints, holder, lookup, walk
 from sagelight.errors import ConfigError
 from sagelight.secrets import secret_among
 
@@ -74,6 +74,7 @@ def refuse_secret(name: str, value: Any) -> None:
 
 def type_complaint(typed: str, name: str) -> str:
     """One line for a value of the wrong type."""
+    name = holder(Config, name)
     allowed = [typing.get_origin(hint) or hint for hint in hints(Config, name)]
     kinds = [_KINDS[kind] for kind in allowed if kind in _KINDS and kind is not str] or ["text"]
     if type(None) in allowed:

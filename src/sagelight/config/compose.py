@@ -74,13 +74,14 @@ def load(path: Path, overrides: Sequence[str]) -> Config:
             f"--config-from {path}: no such file. A run leaves config.yaml in its directory."
         )
     try:
-        loaded = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")))
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no settings.")
+        loaded = OmegaConf.create(values)
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(
             f"--config-from {path} is no configuration: {first_line(error)}"
         ) from error
-    if not isinstance(loaded, DictConfig):
-        raise ConfigError(f"--config-from {path} is no configuration: it holds no settings.")
     typed = {str(override.key_or_group): override for override in map(_parse, overrides)}
     for key, override in typed.items():
         if key in GROUPS:
@@ -88,9 +89,12 @@ def load(path: Path, overrides: Sequence[str]) -> Config:
                 f"{override.input_line}: with --config-from only single settings can be changed, "
                 f"such as {key}.KEY=VALUE."
             )
-        OmegaConf.update(loaded, key, override.value())
-    for key in {"run_dir", "resume"} - typed.keys():
-        OmegaConf.update(loaded, key, AUTO)
+    chosen = {"run_dir": AUTO, "resume": AUTO, **{k: o.value() for k, o in typed.items()}}
+    for key, value in chosen.items():
+        try:
+            OmegaConf.update(loaded, key, value)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{path} takes no {key}: {first_line(error)}") from error
     config = to_config(loaded)
     check(config)
     return config

@@ -106,6 +106,12 @@ def knows(schema: Any, dotted: str) -> bool:
     return dotted in names or dotted.startswith(mappings)
 
 
+def holder(schema: type, dotted: str) -> str:
+    """The setting that a dotted name stands for: itself, or the mapping that it is an entry of."""
+    _, mappings = _names(schema)
+    return next((each[:-1] for each in mappings if dotted.startswith(each)), dotted)
+
+
 @cache
 def _names(schema: type) -> tuple[frozenset[str], tuple[str, ...]]:
     """All settings, and what the entries of those that are mappings begin with."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,16 @@ class ResizedStore(Store):
     again = "resized"
     remedy = "Type data.cache_folder=DIR on another disk, or data.cache=off."
 
+    def get(
+        self, made_from: dict[str, Any], count: int, make: Callable[[Path], dict[str, Any]]
+    ) -> tuple[Path, dict[str, Any]]:
+        """As `entry`, for a file of so many photos."""
+
+        def is_whole(place: Path, facts: dict[str, Any]) -> bool:
+            return facts["count"] == count and self.is_whole(place, facts)
+
+        return self.entry(made_from, make, is_whole)
+
     def make_room(self, needed: int) -> None:
         """Remove the longest unused until so many bytes are within `most_bytes`, and free on the disk.
 
@@ -71,7 +82,7 @@ class ResizedStore(Store):
         if checksum(place / ROWS) != facts["rows"] or found[0] != facts["stamp"][0]:
             return False
         rows = mapped_array(place / ROWS)
-        if not _lie_within(rows, found[0]):
+        if len(rows) != facts["count"] or not _lie_within(rows, found[0]):
             return False
         untouched = found == facts["stamp"]
         some = rows[:: -(-len(rows) // CHECKED)] if untouched else rows

@@ -78,7 +78,7 @@ def resize_photos(
     def make(folder: Path) -> dict[str, Any]:
         return _resize_all(folder, index, paths, preprocessing, store)
 
-    return store.entry(made_from, make, store.is_whole)
+    return store.get(made_from, len(paths), make)
 
 
 def all_paths(index: ImageIndex) -> list[str]:

@@ -94,7 +94,7 @@ def read_index(content: bytes, root: str) -> Prepared:
         return _prepared(facts, arrays, root)
     except DataError:
         raise
-    except (ArchiveError, zipfile.BadZipFile, zlib.error, EOFError, MemoryError, *DAMAGE) as error:
+    except (ArchiveError, zipfile.BadZipFile, zlib.error, *DAMAGE) as error:
         raise DataError(
             f"{where} is damaged ({first_line(error)}). Copy it again, or type "
             "`python launch/local.py prepare` to write the shards again."

@@ -118,15 +118,18 @@ class GuardedProtocol(H11Protocol):
         """Answer a last time, where an answer is still due, then close."""
         self._unset_timer()
         self._parting = True
+        # What answers HEAD has no body.
+        head = False
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+            head = self.cycle.scope["method"] == "HEAD"
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
         log("refused connection", status=status.value, reason=reason)
         body = json.dumps({"error": reason}).encode()
-        self.transport.write(self._last_response(status, body, headers))
+        self.transport.write(self._last_response(status, b"" if head else body, headers))
         # Whoever has broken the connection off meanwhile hears nothing.
         with suppress(OSError):
             self.transport.write_eof()

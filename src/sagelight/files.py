@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import glob
+import io
 import json
 import os
 import shutil
@@ -19,6 +21,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with scratch.open("wb") as file:
+            takes_lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -26,6 +29,28 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target`, for what is to take its place; it is gone when the block ends."""
+    sweep_beside(target)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    scratch.mkdir(parents=True)
+    held = os.open(scratch, os.O_RDONLY)
+    try:
+        takes_lock(held)
+        yield scratch
+    finally:
+        os.close(held)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep_beside(target: Path) -> None:
+    """Remove what killed processes have left half made of a file or folder; what is being made is locked."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        if left.suffix in (".tmp", ".old") and _is_abandoned(left):
+            _remove(left)
 
 
 def replace_folder(scratch: Path, folder: Path) -> None:
@@ -47,13 +72,10 @@ def replace_folder(scratch: Path, folder: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what killed writers of `folder` have left half written; whoever writes there must hold its lock."""
     for left in (*folder.glob(".*.tmp"), *folder.glob(".*.old")):
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
+        _remove(left)
 
 
-def takes_lock(file: IO[Any]) -> bool:
+def takes_lock(file: IO[Any] | int) -> bool:
     """Lock a file against other processes, until it is closed; False where one of them holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,18 +103,31 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with atomic(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        text.detach()
+
+
+def _is_abandoned(path: Path) -> bool:
     try:
-        with scratch.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(rows)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        # Another process was sooner.
+        return False
+    try:
+        return takes_lock(file)
+    finally:
+        os.close(file)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _without_nan(content: Any) -> Any:

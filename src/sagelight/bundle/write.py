@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sagelight.bundle.card import CardFacts, render_card
 from sagelight.bundle.spec import BundleSpec
-from sagelight.files import replace_folder, write_json, write_text
+from sagelight.files import replace_folder, scratch_folder, write_json, write_text
 
 MODEL_FILES = ("model.onnx", "model.safetensors")
 # The last is for AWS's Ray images, which look for it beside the model.
@@ -74,16 +74,10 @@ def derive_bundle(source: Path, folder: Path, spec: BundleSpec, model: Path, sec
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """A scratch folder that takes the place of `folder` when the block is through, and is gone otherwise."""
-    scratch = folder.with_name(f".bundle.{os.getpid()}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
+    with scratch_folder(folder) as scratch:
         yield scratch
         _sync(scratch)
         replace_folder(scratch, folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
 
 
 def _write_code(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sagelight.cloud.starting import going_on, starting
 from sagelight.cloud.upload import upload_bytes, upload_cargo
 from sagelight.config.setting import AUTO
 from sagelight.errors import CloudError, Interrupted
+from sagelight.files import scratch_folder
 from sagelight.progress import progress
 
 
@@ -110,8 +110,8 @@ def fetch_results(aws: Aws, uri: str, folder: Path) -> int:
         )
     bucket, _, prefix = f"{uri}/".removeprefix(S3).partition("/")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        whole = Path(scratch) / "results"
+    with scratch_folder(folder) as scratch:
+        whole = scratch / "results"
         with explained(f"fetching {uri}"):
             keys = list(_keys(aws, bucket, prefix))
             for key in progress(keys, len(keys), "fetching results"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from sagelight.cloud.follow import TUNING, JobState, find_job, readable_reason
 from sagelight.cloud.tensors import fetch_trial, trial_uri
 from sagelight.config.hyperparameters import decode, unwrapped
 from sagelight.errors import CloudError
-from sagelight.files import write_text
+from sagelight.files import scratch_folder, write_text
 from sagelight.tuning.trials import Trial, write_best, write_trials
 
 # Names the job whose results a folder holds.
@@ -48,16 +47,16 @@ def fetch_results(aws: Aws, state: JobState, folder: Path) -> Path:
             )
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        whole = Path(scratch) / "run"
+    with scratch_folder(folder) as scratch:
+        whole = scratch / "run"
         _unpack(
             aws,
             artifacts.replace("model.tar.gz", "output.tar.gz"),
             whole,
-            Path(scratch),
+            scratch,
             optional=True,
         )
-        _unpack(aws, artifacts, whole / "bundle", Path(scratch))
+        _unpack(aws, artifacts, whole / "bundle", scratch)
         tensors = trial_uri(state.described)
         if tensors is not None:
             fetch_trial(aws, tensors, whole / TRIAL)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sagelight.errors import SagelightError
-from sagelight.files import replace_folder
+from sagelight.files import replace_folder, scratch_folder
 
 INDEX = "explain.json"
 
@@ -24,20 +22,15 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """
     folder = folder.resolve()
     refuse_foreign(folder)
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        scratch.mkdir(parents=True)
-    except OSError as error:
-        raise SagelightError(
-            f"output={folder} cannot be written: {error.strerror}. Type output=DIR of a folder that can."
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(scratch_folder(folder))
+        except OSError as error:
+            raise SagelightError(
+                f"output={folder} cannot be written: {error.strerror}. Type output=DIR of a folder that can."
+            ) from error
         yield scratch
         replace_folder(scratch, folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
 
 
 def refuse_foreign(folder: Path) -> None:

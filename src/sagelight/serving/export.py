@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from sagelight.config.setting import group, setting
 from sagelight.data.index import ImageIndex, Sample
 from sagelight.data.settings import DataSettings
 from sagelight.errors import BundleError, DataError, SagelightError
+from sagelight.files import scratch_folder
 from sagelight.progress import progress
 from sagelight.serving.evaluate import index_for
 from sagelight.serving.measure import WORKERS, predict_split
@@ -66,10 +66,10 @@ def run_export(settings: ExportSettings) -> None:
     _refuse_place(source, output)
     index = index_for(predictor.spec, settings.data)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export.") as scratch:
-        model = Path(scratch) / "model.onnx"
+    with scratch_folder(output.with_name(f"{output.name}.model")) as scratch:
+        model = scratch / "model.onnx"
         batches = calibration(predictor, index, settings.calibration_photos)
-        quantize_model(source / "model.onnx", model, batches, Path(scratch))
+        quantize_model(source / "model.onnx", model, batches, scratch)
         measured = _measure(predictor, model, index, settings.calibration_photos)
         _refuse_loss(measured, settings)
         spec = replace(predictor.spec, quantization=measured)

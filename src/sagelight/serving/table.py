@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from sagelight.files import atomic, write_csv
+from sagelight.files import atomic, sweep_beside, write_csv
 from sagelight.serving.predictor import Prediction
 from sagelight.serving.stream import Answer
 
@@ -32,6 +32,7 @@ def table_writer(output: Path | None, top_k: int) -> Iterator[Writer]:
         yield _csv_writer(sys.stdout, top_k)
         return
     output.parent.mkdir(parents=True, exist_ok=True)
+    sweep_beside(output)
     with atomic(output) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="")
         yield _csv_writer(text, top_k) if output.suffix == ".csv" else _jsonl_writer(text)

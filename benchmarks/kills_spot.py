@@ -108,7 +108,7 @@ class Spot:
 
     def _forget(self) -> None:
         """Empty the buckets of what jobs have left: another attempt would go on with that."""
-        s3 = self._running.sagemaker._clients.s3
+        s3 = self._running.sagemaker.clients.s3
         for bucket in s3.list_buckets()["Buckets"]:
             for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"]):
                 for entry in page.get("Contents", ()):

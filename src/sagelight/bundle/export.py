@@ -19,6 +19,7 @@ from sagelight.bundle.spec import INPUT, OUTPUT
 from sagelight.models.network import Network
 
 RELATIVE_TOLERANCE = 1e-4
+STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
 
 class ServedNetwork(nn.Module):
@@ -42,17 +43,20 @@ def write_model(network: Network, image_size: int, folder: Path) -> None:
     )
     example = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
     with _quiet(), torch.inference_mode(False), torch.no_grad():
-        torch.onnx.export(
+        program = torch.onnx.export(
             ServedNetwork(network).eval(),
             (example,),
-            folder / "model.onnx",
             input_names=[INPUT],
             output_names=[OUTPUT],
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             dynamo=True,
-            external_data=False,
             verbose=False,
         )
+        assert program is not None
+        for node in program.model.graph:
+            # Where the code lies on this machine is nobody's business, and another graph on another machine.
+            node.metadata_props.pop(STACK_TRACE, None)
+        program.save(folder / "model.onnx", external_data=False)
 
 
 @contextlib.contextmanager

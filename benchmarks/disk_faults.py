@@ -170,7 +170,8 @@ class Player:
             if path.suffix == ".csv" and path.name != "metrics.csv"
             else 0
             for path in sorted(self._disk.rglob("*"))
-            if path.is_file() and ".cache" not in path.parts
+            # The profiler's files bear the minute that they were begun in.
+            if path.is_file() and not {".cache", "incremental"} & {*path.parts}
         }
 
     @contextlib.contextmanager

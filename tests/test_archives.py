@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from errno import EIO, ENOSPC
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,22 @@ def test_what_no_archive_of_ours_holds_is_refused(
         left_by(packed(entries), tmp_path)
     assert str(refusal.value).startswith("model.tar.gz ")
     assert len(str(refusal.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [(ENOSPC, "Make room there, and repeat the same command."), (EIO, "Fetch it again.")],
+)
+def test_a_disk_that_fails_is_told_apart_from_an_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, what: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(archives, "_write", fail)
+    with pytest.raises(ArchiveError) as refusal:
+        left_by(packed([entry("x", b"one")]), tmp_path)
+    assert str(refusal.value) == f"model.tar.gz cannot be unpacked: {os.strerror(number)}. {what}"
 
 
 def test_names_that_a_file_system_takes_for_the_same_are_not_written_over_each_other(

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -192,4 +193,6 @@ def _explained(name: str) -> Iterator[None]:
         raise ArchiveError(f"{name} is damaged: {first_line(error)}. Fetch it again.") from error
     except OSError as error:
         why = error.strerror or first_line(error)
-        raise ArchiveError(f"{name} cannot be unpacked: {why}. Fetch it again.") from error
+        full = error.errno in (ENOSPC, EDQUOT)
+        what = "Make room there, and repeat the same command." if full else "Fetch it again."
+        raise ArchiveError(f"{name} cannot be unpacked: {why}. {what}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sagelight.training.checkpoints import KeptCheckpoint, bring_best
+from sagelight.training.checkpoints import KeptCheckpoint, bring_checkpoints
 from sagelight.training.resuming import Found, is_whole, newest_whole
 from sagelight.training.run import Run
 
@@ -101,9 +101,19 @@ def test_the_best_one_comes_along_into_another_folder(score: float, brought: boo
     leave(BEST, 6, 0.5)
     leave(LAST, 12, score)
     run = Run(Path("new"), LAST)
-    bring_best(run)
+    bring_checkpoints(run)
     assert run.best.is_file() == brought
     assert not brought or run.best.read_bytes() == BEST.read_bytes()
+
+
+def test_a_run_that_goes_on_from_its_best_one_has_it_for_the_last_one(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.best.parent.mkdir()
+    leave(run.best, 6, 0.5)
+    last = run.best.with_name(LAST.name)
+    last.write_bytes(b"cut off")
+    bring_checkpoints(Run(tmp_path, run.best))
+    assert last.read_bytes() == run.best.read_bytes()
 
 
 def test_a_moved_folder_still_knows_its_best_score() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from sagelight.errors import RunError, first_line
 from sagelight.files import atomic
 from sagelight.processes import Processes
-from sagelight.training.resuming import BEST, belongs_to
+from sagelight.training.resuming import BEST, LAST, belongs_to
 from sagelight.training.run import Run
 from sagelight.tuning.settings import HpoSettings
 
@@ -122,15 +122,22 @@ def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     return loaded
 
 
-def bring_best(run: Run) -> None:
-    """Where a run goes on from another's checkpoint, the best epoch so far is that other's."""
-    if run.checkpoint is None or run.best.is_file():
+def bring_checkpoints(run: Run) -> None:
+    """Where a run goes on from another's checkpoint, the best epoch so far is that other's; from its best, that is its last."""
+    if run.checkpoint is None:
         return
-    other = run.checkpoint.with_name(BEST)
-    if belongs_to(other, run.checkpoint):
-        run.best.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(run.best) as file, other.open("rb") as content:
-            shutil.copyfileobj(content, file)
+    if run.checkpoint == run.best:
+        _copy(run.best, run.best.with_name(LAST))
+    elif not run.best.is_file() and belongs_to(
+        other := run.checkpoint.with_name(BEST), run.checkpoint
+    ):
+        _copy(other, run.best)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(target) as file, source.open("rb") as content:
+        shutil.copyfileobj(content, file)
 
 
 def load_network(network: nn.Module, path: Path) -> None:

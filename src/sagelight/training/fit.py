@@ -24,7 +24,7 @@ from sagelight.models.classifier import Classifier
 from sagelight.processes import Processes
 from sagelight.profiling.profiler import build_profiler
 from sagelight.training.callbacks import build_callbacks
-from sagelight.training.checkpoints import AtomicCheckpointIO, bring_best
+from sagelight.training.checkpoints import AtomicCheckpointIO, bring_checkpoints
 from sagelight.training.finish import finish
 from sagelight.training.loggers import build_loggers
 from sagelight.training.machine import keep_freed_memory
@@ -76,7 +76,7 @@ def fit(config: Config, command: str = "") -> Outcome | None:
                 stack.enter_context(locked(run.folder))
                 stack.enter_context(explained(run))
                 write_files(config, prepared)
-                bring_best(run)
+                bring_checkpoints(run)
                 point_latest(run.folder)
             stack.enter_context(quiet())
             watchers = [

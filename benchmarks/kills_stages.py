@@ -192,7 +192,8 @@ def _serve(port: int) -> None:
     with server.rehearsal(port):
         while os.getppid() != 1:
             time.sleep(1)
-    os._exit(0)
+        # Its jobs have never begun, so there is nothing to wait for.
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -141,23 +141,24 @@ def test_a_study_survives_a_death_while_its_database_is_laid_out(
     assert run(opened(study(*SPACE)), 1)
 
 
-def test_a_grid_survives_a_death_while_it_is_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grid_survives_a_death_while_a_combination_is_queued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import optuna
 
-    enqueue, calls = optuna.Study.enqueue_trial, 0
+    enqueue = optuna.Study.enqueue_trial
 
     def dying(self: optuna.Study, *arguments: Any, **more: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise KeyboardInterrupt
         enqueue(self, *arguments, **more)
+        raise KeyboardInterrupt
 
+    proposals = opened(study(*GRID))
+    finished = keys(run(proposals, 2))
     with monkeypatch.context() as patch:
         patch.setattr(optuna.Study, "enqueue_trial", dying)
         with pytest.raises(KeyboardInterrupt):
-            opened(study(*GRID))
-    found = keys(run_all(opened(study(*GRID))))
+            proposals.ask()
+    found = finished + keys(run_all(opened(study(*GRID))))
     assert sorted(found) == [(lr, epochs) for lr in ("0.1", "0.2") for epochs in "123"]
 
 

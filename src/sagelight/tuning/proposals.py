@@ -71,8 +71,8 @@ class Proposals:
         self._asked: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
         self._ended: dict[int, Trial] = {}
+        self._combinations = _combinations(self._space) if self._hpo.strategy == "grid" else []
         self._requeue_lost()
-        self._enqueue_grid()
 
     def remaining(self) -> int:
         """Trials that may still begin."""
@@ -81,13 +81,14 @@ class Proposals:
     @property
     def budget(self) -> int:
         """Trials of the whole study; a grid has as many as there are combinations."""
-        if self._hpo.strategy == "grid":
-            return len(self._combinations())
-        return self._hpo.max_jobs
+        return len(self._combinations) if self._hpo.strategy == "grid" else self._hpo.max_jobs
 
     def ask(self) -> Proposal:
         """The next values. The same seed and the same results so far give the same ones."""
         place = self._free_place()
+        if self._hpo.strategy == "grid" and not self._has_waiting():
+            # One at a time: to queue 10,000 would take a minute.
+            self._study.enqueue_trial(self._combinations[place], {_PLACE: place})
         self._study.sampler = self._sampler(place)
         trial = self._study.ask(_distributions(self._optuna, self._space))
         place = trial.user_attrs.get(_PLACE, place)
@@ -215,13 +216,8 @@ class Proposals:
         storage.engine.dispose()
         fresh.replace(path)
 
-    def _enqueue_grid(self) -> None:
-        if self._hpo.strategy != "grid":
-            return
-        taken = self._places()
-        for place, combination in enumerate(self._combinations()):
-            if place not in taken:
-                self._study.enqueue_trial(combination, {_PLACE: place})
+    def _has_waiting(self) -> bool:
+        return any(t.state.name == "WAITING" for t in self._study.get_trials(deepcopy=False))
 
     def _requeue_lost(self) -> None:
         """No other process writes here, so nobody works on what is running."""
@@ -245,13 +241,6 @@ class Proposals:
     def _free_place(self) -> int:
         taken = self._places()
         return next(place for place in itertools.count() if place not in taken)
-
-    def _combinations(self) -> list[dict[str, Any]]:
-        choices: list[list[Any]] = [_listed(d) for d in self._space.dimensions]
-        return [
-            dict(zip(self._space.names, values, strict=True))
-            for values in itertools.product(*choices)
-        ]
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         # Seeded anew for each trial: an interrupted study draws what the uninterrupted one would.
@@ -326,6 +315,11 @@ def _working_copy(kept: Path, scratch: Path) -> Path:
     if kept.exists() and not database.exists():
         shutil.copyfile(kept, database)
     return database
+
+
+def _combinations(space: Space) -> list[dict[str, Any]]:
+    choices: list[list[Any]] = [_listed(d) for d in space.dimensions]
+    return [dict(zip(space.names, values, strict=True)) for values in itertools.product(*choices)]
 
 
 def _listed(dimension: Dimension) -> list[Any]:

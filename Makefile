@@ -25,8 +25,8 @@ PIP := -m pip --quiet --disable-pip-version-check
 HASHED := $(PIP) install --require-hashes --no-build-isolation
 LOCKED := requirements/locked
 
-.PHONY: demo test part check coverage slow hostile faults fuzz mutants cloud-faults disk-faults load kills bench pipeline \
-	compute smdebug toolkits peers compat lowest rehearse format venv lock audit sbom clean
+.PHONY: demo test part check coverage slow hostile faults fuzz mutants cloud-faults disk-faults load kills kills-stages \
+	kills-spot bench pipeline compute smdebug toolkits peers compat lowest rehearse format venv lock audit sbom clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
@@ -80,9 +80,16 @@ disk-faults: $(STAMP)
 load: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/load.py
 
-# Trainings that are ended at random moments, and must end as if they had not been.
+# Trainings that are ended at random moments, and must end as if they had not been; everything else, likewise; and spot
+# machines of a rehearsal.
 kills: $(STAMP)
 	$(BIN)/python benchmarks/kills_training.py kills=500 seed=1
+
+kills-stages: $(STAMP)
+	$(BIN)/python benchmarks/kills_stages.py kills=200 seed=1
+
+kills-spot: $(STAMP)
+	$(BIN)/python benchmarks/kills_spot.py kills=200 seed=1
 
 # How fast photos are loaded, and what a step costs, against ImageFolder with Pillow and a plain loop.
 pipeline: $(STAMP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EBADF
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,19 @@ def test_what_killed_processes_left_of_it_goes_and_what_is_being_made_stays() ->
         assert names() == [".other.csv.7.tmp", ".table.csv", ".table.csv.9.tmp", "table.csv"]
     sweep_beside(Path("table.csv"))
     assert names() == [".other.csv.7.tmp", ".table.csv", "table.csv"]
+
+
+def test_what_cannot_be_locked_is_written_and_never_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("sagelight.files.fcntl.flock", refuse)
+    Path(".x.7.tmp").touch()
+    with scratch_folder(Path("x")) as scratch, atomic(scratch / "part") as file:
+        file.write(b"whole")
+    assert names() == [".x.7.tmp"]
 
 
 def test_names_with_signs_of_patterns_are_names() -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -21,7 +21,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with scratch.open("wb") as file:
-            takes_lock(file)
+            _hold(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -39,7 +39,7 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     scratch.mkdir(parents=True)
     held = os.open(scratch, os.O_RDONLY)
     try:
-        takes_lock(held)
+        _hold(held)
         yield scratch
     finally:
         os.close(held)
@@ -111,6 +111,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         text.detach()
 
 
+def _hold(file: IO[Any] | int) -> None:
+    # NFS locks no folder; what cannot be locked there is never taken for abandoned either.
+    with suppress(OSError):
+        takes_lock(file)
+
+
 def _is_abandoned(path: Path) -> bool:
     try:
         file = os.open(path, os.O_RDONLY)
@@ -119,6 +125,8 @@ def _is_abandoned(path: Path) -> bool:
         return False
     try:
         return takes_lock(file)
+    except OSError:
+        return False
     finally:
         os.close(file)
 

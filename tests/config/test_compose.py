@@ -174,6 +174,16 @@ def test_config_file_with_a_setting_that_means_nothing_is_refused(
     assert str(refusal.value) == message
 
 
+def test_config_file_in_which_a_setting_has_no_place_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("data: [5]")
+    with pytest.raises(ConfigError) as refusal:
+        load(path, ["data.root=photos"])
+    assert str(refusal.value).startswith(
+        f"--config-from {path} is no configuration: data.root cannot be set in it ("
+    )
+
+
 def test_a_value_of_another_setting_is_read_where_it_means_something(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("data: {root: 'photos/${seed}'}\nseed: 5\nname: é\n", encoding="utf-8")

@@ -93,8 +93,10 @@ def load(path: Path, overrides: Sequence[str]) -> Config:
     for key, value in chosen.items():
         try:
             OmegaConf.update(loaded, key, value)
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{path} takes no {key}: {first_line(error)}") from error
+        except (OmegaConfBaseException, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"--config-from {path} is no configuration: {key} cannot be set in it ({first_line(error)})"
+            ) from error
     config = to_config(loaded)
     check(config)
     return config

@@ -29,7 +29,7 @@ from sagelight.rehearsal import training
 from sagelight.rehearsal.command import ROLE
 from sagelight.rehearsal.server import rehearsal
 
-EPOCHS = 12
+EPOCHS = 6
 MOST = 5
 # Of the time that a job takes which nobody interrupts.
 LONGEST_LIFE = 0.7

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import tarfile
 import zipfile
+import zlib
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -36,19 +37,29 @@ def leaks_in_folder(root: Path, planted: Mapping[str, str]) -> list[str]:
 def opened(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
     """A file's bytes, and those of everything that is packed in it."""
     yield name, content
-    if content[:2] == b"\x1f\x8b":
-        yield from opened(f"{name}/gz", gzip.decompress(content))
-    elif content[:4] == b"PK\x03\x04":
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            for member in packed.infolist():
-                yield from opened(f"{name}/{member.filename}", packed.read(member))
-    elif content[257:262] == b"ustar":
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            for entry in tar.getmembers():
-                yield f"{name}/names", entry.name.encode()
-                file = tar.extractfile(entry)
-                if file is not None:
-                    yield from opened(f"{name}/{entry.name}", file.read())
+    # What is cut off is looked at as far as it goes.
+    with suppress(zlib.error, zipfile.BadZipFile, tarfile.TarError, EOFError):
+        if content[:2] == b"\x1f\x8b":
+            yield from opened(f"{name}/gz", zlib.decompressobj(wbits=31).decompress(content))
+        elif content[:4] == b"PK\x03\x04":
+            yield from _of_zip(name, content)
+        elif content[257:262] == b"ustar":
+            yield from _of_tar(name, content)
+
+
+def _of_zip(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        for member in packed.infolist():
+            yield from opened(f"{name}/{member.filename}", packed.read(member))
+
+
+def _of_tar(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        for entry in tar:
+            yield f"{name}/names", entry.name.encode()
+            file = tar.extractfile(entry)
+            if file is not None:
+                yield from opened(f"{name}/{entry.name}", file.read())
 
 
 def _forms(text: str) -> Iterator[bytes]:

@@ -573,12 +573,12 @@ def test_a_rule_that_judges_at_the_end_has_stopped_nothing(
 def cheap_bundle() -> Any:
     """A bundle without the seconds that model.onnx takes; nothing else of it is missing."""
 
-    def export(network: nn.Module, arguments: Any, path: Path, **options: Any) -> None:
-        path.write_bytes(b"")
-
+    program = SimpleNamespace(
+        model=SimpleNamespace(graph=[]), save=lambda path, **options: path.write_bytes(b"")
+    )
     nothing = dict.fromkeys(("_prove", "explain_confused", "write_report"), lambda *_: None)
     stack = mock.patch.multiple(finishing, **nothing)
-    return _Both(stack, mock.patch("torch.onnx.export", export))
+    return _Both(stack, mock.patch("torch.onnx.export", return_value=program))
 
 
 class _Both:

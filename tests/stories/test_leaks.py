@@ -186,6 +186,7 @@ def _zip(content: bytes) -> bytes:
         lambda content: _tar(_zip(content)),
         *(lambda content, n=n: b64encode(b"x" * n + content + b"y") for n in range(3)),
         lambda content: content.decode().encode("utf-16"),
+        lambda content: gzip.compress(content + b" " * 999)[:-12],
     ],
 )
 @pytest.mark.parametrize("name", PLANTED)

@@ -7,6 +7,7 @@ nothing and measures nothing. What this project and SageMaker write are files an
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import tarfile
 import zipfile
@@ -53,15 +54,17 @@ def unpack(archive: Path, folder: Path) -> None:
     with _explained(archive.name), _opened(archive) as file:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
-        room = min(free, ALLOWANCE + MOST_RATIO * archive.stat().st_size)
+        room = ALLOWANCE + MOST_RATIO * archive.stat().st_size
         for entry, content in _entries(file):
             target = folder / _relative(entry.name)
             if content is None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
-            room -= entry.size
+            free, room = free - entry.size, room - entry.size
             if room < 0:
                 raise ArchiveError(f"{entry.name!r} is one too many: it would fill the disk")
+            if free < 0:
+                raise OSError(ENOSPC, os.strerror(ENOSPC))
             _write(content, target)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sagelight.bundle.spec import INPUT, OUTPUT
@@ -37,10 +37,9 @@ class ServedNetwork(nn.Module):
 def write_model(network: Network, image_size: int, folder: Path) -> None:
     """Write `model.onnx` (dynamic batch, fp32) and `model.safetensors` of a network on the CPU."""
     network.eval()
-    save_file(
-        {name: tensor.contiguous() for name, tensor in network.state_dict().items()},
-        folder / "model.safetensors",
-    )
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    # Written here, a full disk is an OSError.
+    (folder / "model.safetensors").write_bytes(save(weights))
     example = torch.zeros(2, 3, image_size, image_size, dtype=torch.uint8)
     with _quiet(), torch.inference_mode(False), torch.no_grad():
         program = torch.onnx.export(

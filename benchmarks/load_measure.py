@@ -8,6 +8,7 @@ import resource
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ class Row:
         return [
             f"{name}: {figures[name]} is more than {most:g}"
             if name in figures
-            else f"{name}: not measured; what a browser takes needs chromium"
+            else f"{name}: not measured"
             for name, most in self.bounds.items()
             if not figures.get(name, float("inf")) <= most
         ]
@@ -119,6 +120,7 @@ def browser_seconds(page: Path) -> Figures:
     """How much longer a browser takes for a page than for an empty one, where there is a browser."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
+        print("no chromium or google-chrome is on the PATH to draw pages with", file=sys.stderr)
         return {}
     empty = page.with_name("empty.html")
     empty.write_text("<!doctype html><title>empty</title>")

@@ -12,11 +12,18 @@ from sagelight.cloud.policies_ground import Ground
 from sagelight.cloud.request import Place
 from sagelight.cloud.settings import CloudSettings
 from sagelight.rehearsal.command import ROLE
-from sagelight.rehearsal.server import ACCOUNT, REGION, Rehearsal
+from sagelight.rehearsal.server import ACCOUNT, REGION, Rehearsal, rehearsal
 
 BUCKET = f"sagemaker-{REGION}-{ACCOUNT}"
 # Where these stories keep photos, programs and answers outside of the default bucket's prefix.
 ELSEWHERE = ("s3://theirs", f"s3://{BUCKET}/source", f"s3://{BUCKET}/elsewhere")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Rehearsal]:
+    """A rehearsal that stays for all stories of a module."""
+    with rehearsal() as stays:
+        yield stays
 
 
 @pytest.fixture(scope="session")

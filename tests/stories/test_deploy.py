@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +24,7 @@ from sagelight.cloud.door import main as cloud
 from sagelight.cloud.endpoint import Predictor
 from sagelight.errors import CloudError
 from sagelight.rehearsal.command import ROLE
-from sagelight.rehearsal.server import ACCOUNT, REGION, Rehearsal, rehearsal
+from sagelight.rehearsal.server import ACCOUNT, REGION, Rehearsal
 from sagelight.serving.predictor import Predictor as LocalPredictor
 from stories.commands import ROOT, hear_ctrl_c, refused_by
 
@@ -33,12 +32,6 @@ DOOR = ROOT / "launch" / "sagemaker.py"
 BUCKET = f"sagemaker-{REGION}-{ACCOUNT}"
 # The service fails it: its server takes no such number.
 UNABLE = "deploy.environment=['SAGELIGHT_TOP_K=0']"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Rehearsal]:
-    with rehearsal() as stays:
-        yield stays
 
 
 @pytest.fixture(scope="module")

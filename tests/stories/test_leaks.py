@@ -21,7 +21,7 @@ from leaks import leaks, leaks_in_folder
 from sagelight.cloud.command import SECONDS_BETWEEN_LOOKS
 from sagelight.cloud.door import main as cloud
 from sagelight.rehearsal.command import ROLE
-from sagelight.rehearsal.server import ACCOUNT, REGION, Rehearsal, rehearsal
+from sagelight.rehearsal.server import ACCOUNT, REGION, Rehearsal
 from sagelight.rehearsal.service import SageMaker
 from stories.commands import ROOT, TINY, run
 
@@ -37,15 +37,9 @@ PLANTED = {
 ADDRESS = "https://me:pa55word-of-an-index@packages.example.com/simple"
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Rehearsal]:
-    with rehearsal() as stays:
-        yield stays
-
-
 @pytest.fixture
 def planted(running: Rehearsal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Secrets in variables, in ~/.aws, in hidden files and beside photos; an address with a password; photos that say where."""
+    """Secrets in variables, in ~/.aws, in hidden files and beside photos, and in an address."""
     for name, value in {**running.environment, "SAGEMAKER_ROLE": ROLE, **PLANTED}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", ADDRESS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from sagelight.cloud.inventory import unschedule
 from sagelight.cloud.jobs import _STOP
 from sagelight.cloud.settings import CloudSettings
 from sagelight.rehearsal.command import ROLE
-from sagelight.rehearsal.server import ACCOUNT, REGION, Rehearsal, rehearsal
+from sagelight.rehearsal.server import ACCOUNT, REGION, Rehearsal
 
 ARNS = {
     TRAINING: "training-job",
@@ -27,12 +26,6 @@ ARNS = {
     TRANSFORM: "transform-job",
     PROCESSING: "processing-job",
 }
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Rehearsal]:
-    with rehearsal() as stays:
-        yield stays
 
 
 @pytest.fixture

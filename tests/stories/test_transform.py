@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,10 @@ from bundles import LABELS, make_bundle, make_photos, photo
 from sagelight.cloud.client import Aws
 from sagelight.cloud.door import main as cloud
 from sagelight.cloud.settings import CloudSettings
-from sagelight.rehearsal.server import REGION, Rehearsal, rehearsal
+from sagelight.rehearsal.server import REGION, Rehearsal
 from stories.commands import read_csv, refused_by, run
 
 UNREADABLE = "not an image of a known format"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Rehearsal]:
-    with rehearsal() as made:
-        yield made
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from sagelight.config.save import config_digest
 from sagelight.errors import RunError, first_line
 from sagelight.files import atomic
-from sagelight.tuning.space import Categorical, Continuous, Dimension, Integer, Space
+from sagelight.tuning.distributions import combinations, distributions, text_of
 from sagelight.tuning.study import Study, maximizes
 from sagelight.tuning.trials import State, Trial
 
@@ -71,7 +71,7 @@ class Proposals:
         self._asked: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}
         self._ended: dict[int, Trial] = {}
-        self._combinations = _combinations(self._space) if self._hpo.strategy == "grid" else []
+        self._combinations = combinations(self._space) if self._hpo.strategy == "grid" else []
         self._requeue_lost()
 
     def remaining(self) -> int:
@@ -90,10 +90,10 @@ class Proposals:
             # One at a time: to queue 10,000 would take a minute.
             self._study.enqueue_trial(self._combinations[place], {_PLACE: place})
         self._study.sampler = self._sampler(place)
-        trial = self._study.ask(_distributions(self._optuna, self._space))
+        trial = self._study.ask(distributions(self._optuna, self._space))
         place = trial.user_attrs.get(_PLACE, place)
         trial.set_user_attr(_PLACE, place)
-        values = {d.name: _text(d, trial.params) for d in self._space.dimensions}
+        values = {d.name: text_of(d, trial.params) for d in self._space.dimensions}
         trial.set_user_attr(_VALUES, values)
         self._asked[trial.number] = trial
         return Proposal(trial.number, place, values)
@@ -315,40 +315,3 @@ def _working_copy(kept: Path, scratch: Path) -> Path:
     if kept.exists() and not database.exists():
         shutil.copyfile(kept, database)
     return database
-
-
-def _combinations(space: Space) -> list[dict[str, Any]]:
-    choices: list[list[Any]] = [_listed(d) for d in space.dimensions]
-    return [dict(zip(space.names, values, strict=True)) for values in itertools.product(*choices)]
-
-
-def _listed(dimension: Dimension) -> list[Any]:
-    if isinstance(dimension, Categorical):
-        return list(dimension.values)
-    assert isinstance(dimension, Integer)
-    return list(dimension.values())
-
-
-def _distributions(optuna: Any, space: Space) -> dict[str, Any]:
-    kinds = optuna.distributions
-    found: dict[str, Any] = {}
-    for d in space.dimensions:
-        if isinstance(d, Categorical):
-            found[d.name] = kinds.CategoricalDistribution(d.values)
-        elif isinstance(d, Integer):
-            found[d.name] = kinds.IntDistribution(d.low, d.high, log=d.scale == "log")
-        elif d.scale == "reverse_log":
-            # Optuna has no such scale; what is left to 1 is drawn on a logarithmic one.
-            found[d.name] = kinds.FloatDistribution(1 - d.high, 1 - d.low, log=True)
-        else:
-            found[d.name] = kinds.FloatDistribution(d.low, d.high, log=d.scale == "log")
-    return found
-
-
-def _text(dimension: Dimension, params: dict[str, Any]) -> str:
-    value = params[dimension.name]
-    if isinstance(dimension, Continuous):
-        if dimension.scale == "reverse_log":
-            value = 1 - value
-        return repr(min(dimension.high, max(dimension.low, float(value))))
-    return str(value)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from errno import EBADF
 from pathlib import Path
 
 import pytest
 
-from sagelight.files import atomic, scratch_folder, sweep_beside, takes_lock, write_csv
+from sagelight.files import (
+    atomic,
+    replace_folder,
+    scratch_folder,
+    sweep,
+    sweep_beside,
+    takes_lock,
+    write_csv,
+)
 
 
 def names() -> list[str]:
@@ -26,6 +35,50 @@ def test_what_killed_processes_left_of_it_goes_and_what_is_being_made_stays() ->
         assert names() == [".other.csv.7.tmp", ".table.csv", ".table.csv.9.tmp", "table.csv"]
     sweep_beside(Path("table.csv"))
     assert names() == [".other.csv.7.tmp", ".table.csv", "table.csv"]
+
+
+@pytest.mark.parametrize("clear", [lambda: sweep_beside(Path("made")), lambda: sweep(Path())])
+def test_a_folder_whose_successor_never_came_is_put_back(
+    clear: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """A process that ends between two lines cleans nothing up."""
+
+    rename = Path.rename
+
+    def rename_once(path: Path, target: Path) -> Path:
+        rename(path, target)
+        raise Killed
+
+    for name in ("made", ".made.7.tmp"):
+        Path(name).mkdir()
+        Path(name, name).touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", rename_once)
+        with pytest.raises(Killed):
+            replace_folder(Path(".made.7.tmp"), Path("made"))
+    assert names() == [".made.7.old", ".made.7.tmp"]
+    clear()
+    assert names() == ["made"]
+    assert Path("made/made").exists()
+
+
+def test_a_folder_that_is_being_replaced_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = Path.rename
+
+    def rename_beside_another(path: Path, target: Path) -> Path:
+        sweep_beside(Path("made"))
+        rename(path, target)
+        sweep_beside(Path("made"))
+        return target
+
+    with scratch_folder(Path("made")) as scratch:
+        Path("made").mkdir()
+        (scratch / "part").touch()
+        monkeypatch.setattr(Path, "rename", rename_beside_another)
+        replace_folder(scratch, Path("made"))
+    assert names() == ["made"]
+    assert Path("made/part").exists()
 
 
 def test_what_cannot_be_locked_is_written_and_never_removed(

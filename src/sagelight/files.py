@@ -37,20 +37,22 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     sweep_beside(target)
     scratch = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     scratch.mkdir(parents=True)
-    held = os.open(scratch, os.O_RDONLY)
     try:
-        _hold(held)
-        yield scratch
+        with _held(scratch):
+            yield scratch
     finally:
-        os.close(held)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def sweep_beside(target: Path) -> None:
-    """Remove what killed processes have left half made of a file or folder; what is being made is locked."""
+    """Remove what killed processes have left half made of a file or folder; what is being made is locked.
+
+    Where one was killed while it replaced a folder, after the old one went and before the new one came, the old one is
+    put back.
+    """
     for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
         if left.suffix in (".tmp", ".old") and _is_abandoned(left):
-            _remove(left)
+            _clear(left)
 
 
 def replace_folder(scratch: Path, folder: Path) -> None:
@@ -60,19 +62,20 @@ def replace_folder(scratch: Path, folder: Path) -> None:
         return
     old = scratch.with_suffix(".old")
     shutil.rmtree(old, ignore_errors=True)
-    folder.rename(old)
-    try:
-        scratch.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old)
+    with _held(folder):
+        folder.rename(old)
+        try:
+            scratch.rename(folder)
+        except OSError:
+            old.rename(folder)
+            raise
+        shutil.rmtree(old)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers of `folder` have left half written; whoever writes there must hold its lock."""
+    """Do as `sweep_beside` for all that was made in `folder`; whoever writes there must hold its lock."""
     for left in (*folder.glob(".*.tmp"), *folder.glob(".*.old")):
-        _remove(left)
+        _clear(left)
 
 
 def takes_lock(file: IO[Any] | int) -> bool:
@@ -111,6 +114,16 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         text.detach()
 
 
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        _hold(file)
+        yield
+    finally:
+        os.close(file)
+
+
 def _hold(file: IO[Any] | int) -> None:
     # NFS locks no folder; what cannot be locked there is never taken for abandoned either.
     with suppress(OSError):
@@ -131,11 +144,14 @@ def _is_abandoned(path: Path) -> bool:
         os.close(file)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
+def _clear(left: Path) -> None:
+    target = left.with_name(left.name[1:].rsplit(".", 2)[0])
+    if left.suffix == ".old" and not target.exists():
+        left.rename(target)
+    elif left.is_dir():
+        shutil.rmtree(left, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        left.unlink(missing_ok=True)
 
 
 def _without_nan(content: Any) -> Any:

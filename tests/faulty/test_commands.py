@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +61,15 @@ def test_half_an_answer_is_asked_for_again(player: Player) -> None:
 def test_the_sign_in_page_of_a_network_is_no_answer(player: Player) -> None:
     verdict = played(player, "status", outage(1, FOR_EVER, plans.PAGE))
     assert "a web page came in place of AWS's answer" in verdict.message
+
+
+def test_a_page_in_place_of_a_file_leaves_no_connection_open(player: Player) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        verdict = played(player, "fetch", at("S3.GetObject", 1, plans.PAGE, 2))
+        gc.collect()
+    assert verdict.injected == {("S3.GetObject", plans.PAGE): 2}
+    assert [str(each.message) for each in told] == []
 
 
 def test_a_wrong_clock_is_told_with_how_far_it_is_off(player: Player) -> None:

@@ -179,8 +179,8 @@ def test_a_job_reads_the_shards_of_a_bucket_where_they_are_mounted(
     with rehearsal() as stays:
         for name, value in {**stays.environment, "SAGEMAKER_ROLE": ROLE}.items():
             monkeypatch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket="many-photos")
-        root = "s3://many-photos/all"
+        boto3.client("s3").create_bucket(Bucket="theirs")
+        root = "s3://theirs/all"
         assert run("prepare", f"data.root={photos}", f"output={root}", "shard_mb=2") == 0
         words = [*SHORT, "data=shards", f"data.root={root}", "data.shuffle_shards=2"]
         assert cloud([*words, f"run_dir={tmp_path / 'there'}"]) == 0

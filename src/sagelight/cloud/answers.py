@@ -27,6 +27,7 @@ def careful(client: Any) -> Any:
     def send(request: Any, **_: object) -> Any:
         answer = session.send(request)
         if _is_page(answer):
+            answer.raw.close()
             raise HTTPClientError(error=NOT_AWS)
         length = answer.headers.get("Content-Length")
         bodiless = request.stream_output or request.method == "HEAD" or length is None

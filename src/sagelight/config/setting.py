@@ -120,6 +120,7 @@ def _names(schema: type) -> tuple[frozenset[str], tuple[str, ...]]:
     return frozenset(name for name, _ in settings), mappings
 
 
+@cache
 def hints(schema: type, dotted: str) -> tuple[Any, ...]:
     """The types that the setting at a dotted name may have."""
     hint: Any = schema

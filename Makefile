@@ -28,6 +28,9 @@ LOCKED := requirements/locked
 .PHONY: demo test part check coverage slow hostile faults fuzz mutants cloud-faults disk-faults load kills kills-stages \
 	kills-spot bench pipeline compute smdebug toolkits peers compat lowest rehearse format venv lock audit sbom clean
 
+# Where this is set, each of the hundreds of processes of the tests compiles our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 demo: $(STAMP)
 	$(BIN)/python launch/local.py experiment=digits
 

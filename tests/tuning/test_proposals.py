@@ -61,7 +61,9 @@ def run(proposals: Proposals, count: int) -> list[dict[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("strategy", ["bayesian", "random", "hyperband"])
+@pytest.mark.parametrize(
+    "strategy", ["bayesian", "hyperband", pytest.param("random", marks=pytest.mark.slow)]
+)
 def test_values_lie_in_the_space_and_read_back(strategy: str) -> None:
     space = [text for text in SPACE if strategy != "hyperband" or "max_epochs" not in text]
     of = study(*space, f"hpo.strategy={strategy}", "hpo.max_jobs=12")

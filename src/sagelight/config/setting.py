@@ -120,13 +120,17 @@ def _names(schema: type) -> tuple[frozenset[str], tuple[str, ...]]:
     return frozenset(name for name, _ in settings), mappings
 
 
-@cache
 def hints(schema: type, dotted: str) -> tuple[Any, ...]:
     """The types that the setting at a dotted name may have."""
     hint: Any = schema
     for part in dotted.split("."):
-        hint = typing.get_type_hints(hint)[part]
+        hint = _types(hint)[part]
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+@cache
+def _types(schema: type) -> dict[str, Any]:
+    return typing.get_type_hints(schema)
 
 
 def lookup(config: Any, dotted: str) -> Any:

@@ -10,8 +10,8 @@ from sagelight.config.groups import group_choices
 from sagelight.serving.predictor import Predictor
 from stories.commands import run
 
-# Half a minute each; make slow trains them.
-LARGE = ("vit_b_16", "efficientnet_v2_s")
+# make slow trains them; each takes ten to thirty seconds.
+LARGE = ("vit_b_16", "efficientnet_v2_s", "convnext_tiny", "mobilenet_v3")
 NAMES = [
     pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])
     for name in group_choices("experiment")

@@ -331,17 +331,17 @@ def test_a_dry_run_opens_no_socket_and_needs_no_credentials(
 
 
 def test_a_dry_run_is_quick() -> None:
-    seconds = []
-    for _ in range(3):
+    def seconds() -> float:
         started = time.monotonic()
         subprocess.run(
             [sys.executable, str(DOOR), "experiment=digits", "hpo=true", "dry_run=true"],
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        seconds.append(time.monotonic() - started)
-    # The best of three: other tests run beside this one. The figure itself is measured alone.
-    assert min(seconds) <= 2 * 2.5
+        return time.monotonic() - started
+
+    # One of three: other tests run beside this one. The figure itself is measured alone.
+    assert any(seconds() <= 2 * 2.5 for _ in range(3))
 
 
 def test_help_answers_and_the_launcher_imports_no_torch() -> None:

@@ -123,13 +123,14 @@ def assert_equal(ours: Rows, theirs: Rows) -> None:
         (["data.sampler=balanced", "trainer.limit_train_batches=2"], VARIED),
         (["model.head_norm=none", "augment=light", "features.views=2"], OTHER_ORDER[3:]),
         (["data.batch_size=9"], AVERAGED[::2]),
-        (
+        pytest.param(
             ["optimizer=sgd"],
             [
                 *OTHER_ORDER[::3],
                 ["optimizer.momentum=0"],
                 ["optimizer.momentum=0.5", "optimizer.lr=0.1"],
             ],
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["uneven", "dropout", "balanced", "views", "ema", "sgd"],

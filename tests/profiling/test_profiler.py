@@ -222,6 +222,7 @@ def test_slow_photos_are_found(
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 16")
 def test_too_many_loader_processes_are_found(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -109,13 +109,9 @@ def test_resume_from_a_path_goes_on_in_a_new_folder(photos: Path, undisturbed: P
     assert losses(Path("second")) == losses(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "more",
-    [
-        ["callbacks=ema"],
-        pytest.param(["callbacks=early_stopping"], marks=pytest.mark.slow),
-        pytest.param(["finetune=gradual"], marks=pytest.mark.slow),
-    ],
+    "more", [["callbacks=ema"], ["callbacks=early_stopping"], ["finetune=gradual"]]
 )
 def test_other_parts_resume_as_exactly(photos: Path, more: list[str]) -> None:
     assert run(*words(photos, *more, "run_dir=whole")) == 0

@@ -376,6 +376,7 @@ def test_torchvisions_weights_travel_with_the_job(
     assert "opt/ml/input/data/weights/squeezenet1_1.pth" in saved
 
 
+@pytest.mark.slow
 def test_what_debugger_keeps_of_a_rehearsed_job_comes_home(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

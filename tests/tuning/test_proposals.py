@@ -62,7 +62,12 @@ def run(proposals: Proposals, count: int) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "strategy", ["bayesian", "hyperband", pytest.param("random", marks=pytest.mark.slow)]
+    "strategy",
+    [
+        "bayesian",
+        pytest.param("hyperband", marks=pytest.mark.slow),
+        pytest.param("random", marks=pytest.mark.slow),
+    ],
 )
 def test_values_lie_in_the_space_and_read_back(strategy: str) -> None:
     space = [text for text in SPACE if strategy != "hyperband" or "max_epochs" not in text]
@@ -228,7 +233,7 @@ def test_a_death_while_lost_trials_are_put_back_draws_no_values_twice(
     assert sorted(keys(found)) == sorted(keys(whole))
 
 
-@pytest.mark.parametrize("strategy", ["bayesian", "random"])
+@pytest.mark.parametrize("strategy", ["bayesian", pytest.param("random", marks=pytest.mark.slow)])
 def test_the_same_seed_asks_the_same_however_often_it_is_opened(strategy: str) -> None:
     space = [SPACE[0], SPACE[5]]
     of = study(*space, f"hpo.strategy={strategy}", "hpo.max_jobs=14")
@@ -419,6 +424,7 @@ def test_other_strategies_end_no_trial() -> None:
         proposals.complete(number, -float(place), 1.0)
 
 
+@pytest.mark.slow
 def test_better_values_are_found_by_looking() -> None:
     """The bayesian search ends nearer to the best learning rate than chance does."""
     means = {}

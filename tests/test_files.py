@@ -63,6 +63,17 @@ def test_a_folder_whose_successor_never_came_is_put_back(
     assert Path("made/made").exists()
 
 
+def test_what_is_half_removed_is_not_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("made", ".made.7.tmp"):
+        Path(name).mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr("sagelight.files.shutil.rmtree", lambda *_, **__: None)
+        replace_folder(Path(".made.7.tmp"), Path("made"))
+    Path("made").rmdir()
+    sweep_beside(Path("made"))
+    assert names() == []
+
+
 def test_a_folder_that_is_being_replaced_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
     rename = Path.rename
 

@@ -69,7 +69,9 @@ def replace_folder(scratch: Path, folder: Path) -> None:
         except OSError:
             old.rename(folder)
             raise
-        shutil.rmtree(old)
+        # What is half removed must not be put back.
+        old.rename(scratch)
+        shutil.rmtree(scratch)
 
 
 def sweep(folder: Path) -> None:
